@@ -1,0 +1,172 @@
+"""What every actor has: a typed inbox that survives a crash of its handler, and a machine that is fed events."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import pykka
+import structlog
+
+from lmx.actors.messages import journal, supervisor
+from lmx.actors.messages.ref import Ref
+from lmx.actors.ports import Clock, Timers
+from lmx.machines.base import Effect, Machine
+
+M = TypeVar("M")
+Log = structlog.stdlib.BoundLogger
+
+
+@dataclass(frozen=True)
+class House:
+    """What every actor is given."""
+
+    journal: Ref[journal.Message]
+    supervisor: Ref[supervisor.Message]
+    timers: Timers
+    clock: Clock
+
+
+class Address(Generic[M]):
+    """A Ref to a pykka actor."""
+
+    def __init__(self, actor: "pykka.ActorRef[Any]") -> None:
+        self._actor = actor
+
+    def tell(self, message: M) -> None:
+        try:
+            self._actor.tell(message)
+        except pykka.ActorDeadError:
+            structlog.get_logger().debug("told_the_dead", message=type(message).__qualname__)
+
+    def stop(self, timeout: float) -> bool:
+        """End the actor after what is in its inbox; False when it did not end in time."""
+        try:
+            self._actor.stop(timeout=timeout)
+        except pykka.Timeout:
+            return False
+        return True
+
+
+class Actor(pykka.ThreadingActor, Generic[M]):
+    """A thread with an inbox.
+
+    A handler that raises loses its message and its state, never its inbox: `clean_up` ends what the actor owes to
+    others, `set_up` starts over, and the supervisor decides whether that happened too often.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(self, name: str, supervisor: Ref[supervisor.Message]) -> None:
+        super().__init__()
+        self.name = name
+        self.log: Log = structlog.get_logger().bind(actor=name)
+        self._supervisor = supervisor
+
+    @property
+    def myself(self) -> Ref[M]:
+        return Address(self.actor_ref)
+
+    def set_up(self) -> None:
+        """Make the state from nothing; called in the actor's thread."""
+
+    def clean_up(self) -> None:
+        """Settle what is owed to others; called before a restart and at the end."""
+
+    @abstractmethod
+    def receive(self, message: M) -> None:
+        """Handle one message: a total `match` that ends in assert_never."""
+
+    def on_start(self) -> None:
+        self.set_up()
+
+    def on_stop(self) -> None:
+        self.clean_up()
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._supervisor.tell(supervisor.Lost(self.name, f"{exception_value!r}"))
+
+    def on_receive(self, message: Any) -> Any:
+        try:
+            self.receive(message)
+        except BaseException as error:  # the supervision boundary: pykka would kill this actor, or all of them
+            self.log.exception("actor_crashed", message=type(message).__qualname__)
+            self._start_over(error)
+
+    def _start_over(self, error: BaseException) -> None:
+        self.clean_up()
+        self.set_up()
+        self._supervisor.tell(supervisor.Crashed(self.name, f"{type(error).__name__}: {error}"))
+
+
+class MachineActor(Actor[M]):
+    """An actor that owns one machine."""
+
+    machine: Machine
+
+    def __init__(self, name: str, house: House, late: Callable[[int, str], M]) -> None:
+        """`late(generation, event)` makes the message that a state's deadline sends to this actor."""
+        super().__init__(name, house.supervisor)
+        self.house = house
+        self._late = late
+        self._generation = 0
+
+    @abstractmethod
+    def make_machine(self) -> Machine: ...
+
+    @abstractmethod
+    def perform(self, effect: Effect) -> None:
+        """Do what the machine wants done."""
+
+    def set_up(self) -> None:
+        self.machine = self.make_machine()
+        self._generation += 1
+        self._tell_transition("", "", self.machine.current, "started")
+
+    def feed(self, event: str, reason: str = "", **data: Any) -> None:
+        """Step the machine, journal the transition, set the new state's deadline, perform the effects."""
+        source = self.machine.current
+        effects = self.machine.step(event, reason=reason, **data)
+        target = self.machine.current
+        if source != target:
+            self._generation += 1
+            self._tell_transition(event, source, target, reason)
+            deadline = self.machine.deadline()
+            if deadline is not None:
+                self.schedule(deadline.seconds, deadline.event)
+        for effect in effects:
+            self.perform(effect)
+
+    def schedule(self, seconds: float, event: str) -> None:
+        """Feed `event` in `seconds`, unless the state changes before."""
+        self.house.timers.after(seconds, self.myself, self._late(self._generation, event))
+
+    def timed_out(self, generation: int, event: str) -> None:
+        """What the late message's handler calls."""
+        if generation == self._generation:
+            state, deadline = self.machine.current, self.machine.deadline()
+            limit = f" for {deadline.seconds:g} s" if deadline is not None and deadline.event == event else ""
+            self.feed(event, f"It was {state}{limit}.")
+
+    def note(self, **facts: journal.Fact) -> None:
+        self.house.journal.tell(journal.Noted(self.name, facts))
+
+    def _tell_transition(self, event: str, source: str, target: str, reason: str) -> None:
+        self.house.journal.tell(
+            journal.Transition(
+                actor=self.name,
+                machine=self.machine.kind(),
+                event=event,
+                source=source,
+                target=target,
+                at=self.house.clock.time(),
+                legal=self.machine.legal(),
+                reason=reason,
+            )
+        )

@@ -1,0 +1,30 @@
+"""Admins who asked one model for a state and wait for the answer."""
+
+from lmx.actors.messages import caller
+from lmx.actors.messages.ref import Ref
+from lmx.machines.types import Refusal
+
+
+class Callers:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._waiting: list[tuple[str, Ref[caller.Reply]]] = []
+
+    def add(self, state: str, reply_to: Ref[caller.Reply] | None) -> None:
+        """`reply_to` wants to know when the model is in `state` ("ready" or "unloaded")."""
+        if reply_to is not None:
+            self._waiting.append((state, reply_to))
+
+    def settle(self, state: str) -> None:
+        """The model is in `state`."""
+        self._tell(state, caller.Settled(self._name, state))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """The model will not become ready."""
+        self._tell("ready", caller.Refused(self._name, refusal))
+
+    def _tell(self, state: str, reply: caller.Reply) -> None:
+        told = [reply_to for wanted, reply_to in self._waiting if wanted == state]
+        self._waiting = [(wanted, reply_to) for wanted, reply_to in self._waiting if wanted != state]
+        for reply_to in told:
+            reply_to.tell(reply)

@@ -1,0 +1,1 @@
+"""The messages of every actor, one module per receiver: commands are imperative, facts are in the past tense."""

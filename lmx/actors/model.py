@@ -1,0 +1,308 @@
+"""One model: its machine, its worker, its sequences."""
+
+from random import Random
+from typing import assert_never
+
+from lmx.actors import metrics
+from lmx.actors.base import House, MachineActor
+from lmx.actors.callers import Callers
+from lmx.actors.canary import CanaryRun
+from lmx.actors.messages import caller, loader, model
+from lmx.actors.messages.ref import Ref
+from lmx.actors.ports import Launcher, Worker
+from lmx.actors.sequences import Sequences
+from lmx.machines import frames
+from lmx.machines import model as life
+from lmx.machines.base import Effect
+from lmx.machines.canary import Record
+from lmx.machines.types import Failure, FailureKind, ModelSpec, Refusal, RefusalKind
+
+SHUT = Refusal(RefusalKind.DRAINING, "The server is shutting down.", 5.0)
+
+
+class ModelActor(MachineActor[model.Message]):
+    machine: life.ModelMachine
+
+    def __init__(
+        self,
+        house: House,
+        spec: ModelSpec,
+        need_bytes: int,
+        record: Record | None,
+        loader: Ref[loader.Message],
+        launcher: Launcher,
+        random: Random,
+    ) -> None:
+        """`need_bytes` is what a load reserves; `record` the canary's known answer, if there is one."""
+        super().__init__(f"model:{spec.name}", house, model.StateTimedOut)
+        self.spec = spec
+        self._need_bytes = need_bytes
+        self._record = record
+        self._loader = loader
+        self._launcher = launcher
+        self._random = random
+        self._worker: Worker | None = None
+        self._number = 0
+        self._restarts = 0
+
+    def make_machine(self) -> life.ModelMachine:
+        return life.ModelMachine()
+
+    def set_up(self) -> None:
+        self.sequences = Sequences(self.spec.name, self.house.clock)
+        self._callers = Callers(self.spec.name)
+        self._canary: CanaryRun | None = None
+        self._chat = False
+        self._by_admin = False
+        self._shut = False
+        self._ready_since: float | None = None
+        super().set_up()
+        self.note(backend=self.spec.backend, context=self.spec.context, in_flight=0, restarts=self._restarts)
+
+    def clean_up(self) -> None:
+        text = "lmx had an internal error; the request was lost with the state of its model."
+        self.sequences.fail(Failure(FailureKind.INTERNAL, text), inserted_only=False)
+        self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, text, 2.0))
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+            self._loader.tell(loader.Released(self.spec.name))
+
+    def receive(self, message: model.Message) -> None:
+        match message:
+            case model.Reported(number, report):
+                if number == self._number:
+                    self._reported(report)
+            case model.Serve():
+                self._serve(message)
+            case model.Cancel(seq):
+                self._drop(seq, None)
+            case model.Abort(seq, failure):
+                self._drop(seq, failure)
+            case model.Load(by_admin, reply_to):
+                self._load(by_admin, reply_to)
+            case model.Unload(reply_to):
+                self._unload(reply_to, "An admin asked for it.")
+            case model.Shut(reply_to):
+                self._shut = True
+                self.sequences.fail(Failure(FailureKind.ABORTED, SHUT.message), inserted_only=False)
+                self._unload(reply_to, SHUT.message)
+            case model.Evict():
+                self._evict()
+            case model.Granted():
+                self._granted()
+            case model.Refused(refusal):
+                if self.machine.current == "queued":
+                    self.feed("refused", refusal.message, refusal=refusal)
+            case model.WorkerExited():
+                self._exited(message)
+            case model.StateTimedOut(generation, event):
+                self.timed_out(generation, event)
+            case _:
+                assert_never(message)
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case life.AcquireLoader():
+                name = self.spec.name
+                self._loader.tell(loader.Acquire(name, self._need_bytes, self._by_admin, self.myself))
+            case life.WithdrawFromLoader():
+                self._loader.tell(loader.Withdraw(self.spec.name))
+            case life.GiveBackMemory():
+                self._loader.tell(loader.Released(self.spec.name))
+            case life.AbortRunning(failure):
+                self.sequences.fail(failure, inserted_only=True)
+                self._note_in_flight()
+            case life.RefuseWaiting(refusal):
+                self.sequences.refuse_waiting(refusal)
+                self._callers.refuse(refusal)
+                self._note_in_flight()
+            case life.Open():
+                self._open()
+            case life.Closed():
+                self._closed()
+            case life.Schedule(seconds, event):
+                self._restarts += 1
+                self.note(restarts=self._restarts, retry_at=self.house.clock.time() + seconds)
+                self.schedule(seconds, event)
+            case _:
+                self._drive_worker(effect)
+
+    def _drive_worker(self, effect: Effect) -> None:
+        match effect:
+            case life.SpawnWorker():
+                self._spawn()
+            case life.WarmUp():
+                self._send(frames.WarmUp())
+            case life.RunCanary():
+                self._canary = CanaryRun(self._record, self._chat, self._canary_done)
+                self._send(self._canary.insert())
+            case life.StopWorker():
+                self._send(frames.Shutdown())
+            case life.KillWorker():
+                if self._worker is not None:
+                    self._worker.kill()
+            case _:
+                raise TypeError(f"model: unknown effect {effect!r}")
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _serve(self, ask: model.Serve) -> None:
+        self.sequences.add(ask)
+        answer = SHUT if self._shut else self.machine.answer()
+        if isinstance(answer, Refusal):
+            self.sequences.refuse(ask.seq, answer)
+        elif answer == "serve":
+            self._insert(ask.seq)
+        elif self.machine.current == "unloaded":
+            self.feed("request", "A request needs it.")
+        self._note_in_flight()
+
+    def _insert(self, seq: int) -> None:
+        self._send(frames.Insert(seq, self.sequences.insert(seq).generation))
+
+    def _drop(self, seq: int, failure: Failure | None) -> None:
+        sequence = self.sequences.drop(seq, failure)
+        if sequence is not None and sequence.inserted:
+            self._send(frames.Cancel(seq))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Sequences ended: the model may be idle, or drained."""
+        self._note_in_flight()
+        if not len(self.sequences):
+            self._loader.tell(loader.BecameIdle(self.spec.name))
+        if self.machine.current == "draining" and not self.sequences.inserted():
+            self.feed("drained", "Nothing runs any more.")
+
+    def _note_in_flight(self) -> None:
+        self.note(in_flight=len(self.sequences))
+
+    # --- the worker --------------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        self._number += 1
+        self._canary = None
+        try:
+            self._worker = self._launcher.launch(self._number, self.myself)
+        except OSError as error:
+            self._died("exit", f"The worker process could not be started: {error}.")
+            return
+        self.note(pid=self._worker.pid)
+        self._send(frames.Load(self.spec))
+
+    def _send(self, command: frames.Command) -> None:
+        if self._worker is not None:
+            self._worker.send(command)
+
+    def _reported(self, report: frames.Report) -> None:
+        match report:
+            case frames.Step(_, seqs):
+                self._stepped(seqs)
+            case frames.Accepted():
+                self.sequences.accepted(report)
+            case frames.Rejected(seq, refusal):
+                self._rejected(seq, refusal)
+            case frames.LoadProgress(fraction):
+                self.note(load_progress=round(fraction, 3))
+            case frames.Loaded(info):
+                self._chat = info.chat_template
+                self.note(version=info.backend_version, context=info.context, slots=info.slots)
+                self.feed("loaded", "The weights are in memory.")
+            case frames.LoadFailed(text):
+                self.feed("load_failed", text)
+            case frames.Warmed(error):
+                self.feed("warm_failed" if error else "warmed", error or "")
+            case frames.Hello() | frames.Broken():
+                pass  # the process itself checks the one and ends with the other
+            case _:
+                assert_never(report)
+
+    def _stepped(self, seqs: tuple[frames.SeqStep, ...]) -> None:
+        ended = False
+        for did in seqs:
+            if did.seq < 0:
+                self._canary_stepped(did)
+                continue
+            self.sequences.stepped(did)
+            ended = ended or did.finish is not None
+        if ended:
+            self._settle()
+
+    def _rejected(self, seq: int, refusal: Refusal) -> None:
+        if seq < 0:
+            self._canary_done(refusal.message)
+        else:
+            self.sequences.refuse(seq, refusal)
+            self._settle()
+
+    def _canary_stepped(self, did: frames.SeqStep) -> None:
+        again = self._canary.heard(did) if self._canary is not None else None
+        if again is not None:
+            self._send(again)
+
+    def _canary_done(self, error: str) -> None:
+        if error:
+            self.feed("canary_failed", error)
+        else:
+            self.feed("canary_passed", "The canary sang.")
+
+    def _exited(self, exit: model.WorkerExited) -> None:
+        if exit.worker == self._number and self._worker is not None:
+            self._worker = None
+            self.note(pid=None, last_exit=exit.detail)
+            self._died(exit.cause, exit.detail)
+
+    def _died(self, cause: str, detail: str) -> None:
+        metrics.WORKER_EXITS.labels(self.spec.name, cause).inc()
+        now = self.house.clock.monotonic()
+        healthy = now - self._ready_since if self._ready_since is not None else 0.0
+        self._ready_since = None
+        self.feed("worker_exited", detail, now=now, chance=self._random.random(), healthy=healthy)
+
+    # --- loads and unloads -------------------------------------------------------------------------------------------
+
+    def _load(self, by_admin: bool, reply_to: Ref[caller.Reply] | None) -> None:
+        self._callers.add("ready", reply_to)
+        state, self._by_admin = self.machine.current, by_admin
+        if state == "ready":
+            self._callers.settle("ready")
+        elif state == "unloaded":
+            self.feed("request", "An admin asked for it." if by_admin else "It is to be loaded from the start.")
+        elif by_admin and state in ("failed", "quarantined"):
+            self.feed("release", "An admin released it.")
+
+    def _unload(self, reply_to: Ref[caller.Reply] | None, reason: str) -> None:
+        self._callers.add("unloaded", reply_to)
+        state = self.machine.current
+        if state == "unloaded":
+            self._callers.settle("unloaded")
+        elif state not in ("draining", "unloading"):
+            self.feed("drain", reason)
+            self._settle()
+
+    def _evict(self) -> None:
+        if self.machine.current == "ready" and not len(self.sequences):
+            self._unload(None, "The loader needs its memory for another model.")
+        elif self.machine.current not in ("draining", "unloading", "unloaded"):
+            self._loader.tell(loader.EvictionRefused(self.spec.name))
+
+    def _granted(self) -> None:
+        if self.machine.current == "queued":
+            self.feed("granted", "It is its turn to load.")
+        else:
+            self._loader.tell(loader.Withdraw(self.spec.name))
+
+    def _open(self) -> None:
+        self._ready_since = self.house.clock.monotonic()
+        self._loader.tell(loader.Loaded(self.spec.name))
+        self._callers.settle("ready")
+        for sequence in self.sequences.waiting():
+            self._insert(sequence.seq)
+
+    def _closed(self) -> None:
+        self._callers.settle("unloaded")
+        if self._shut:
+            self.sequences.refuse_waiting(SHUT)
+        elif len(self.sequences):
+            self.feed("request", "Requests wait for it.")

@@ -1,0 +1,1 @@
+"""Adapters to the inference libraries. Each library is imported by its own module or folder here and nowhere else."""

@@ -1,0 +1,57 @@
+"""From tokens to text: whole characters only, and nothing of a stop string ever leaves."""
+
+import codecs
+from collections.abc import Sequence
+
+
+class Detokenizer:
+    """Bytes of tokens in, text out; a character that is split over tokens comes with its last one."""
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        return self._decoder.decode(self._token_bytes[token])
+
+    def flush(self) -> str:
+        """What an unfinished character leaves: U+FFFD, or nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+class StopFinder:
+    """Passes text on up to the first stop string; holds back what may become one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.found = False
+
+    def feed(self, text: str) -> str:
+        """The text that is safe to show. Once `found`, nothing more is."""
+        if not self._stops:
+            return text
+        self._held += text
+        hits = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if hits:
+            self.found = True
+            shown, self._held = self._held[: min(hits)], ""
+            return shown
+        keep = self._may_become_a_stop()
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def flush(self) -> str:
+        """What was held back, once it is sure that no stop string follows."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _may_become_a_stop(self) -> int:
+        """Length of the longest tail that begins a stop string."""
+        longest = min(len(self._held), max(map(len, self._stops)) - 1)
+        for length in range(longest, 0, -1):
+            tail = self._held[-length:]
+            if any(stop.startswith(tail) for stop in self._stops):
+                return length
+        return 0

@@ -1,0 +1,70 @@
+"""Length-prefixed msgpack frames over a Unix socket: 4 bytes big-endian length, then one msgspec Struct."""
+
+import socket
+import struct
+import threading
+from typing import Generic, TypeVar
+
+import msgspec
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+MAX_FRAME = 64 * 1024 * 1024
+"""Bytes; a longer frame is a broken peer, not a long prompt."""
+_LENGTH = struct.Struct(">I")
+
+
+class ProtocolError(Exception):
+    """The peer sent something that is no frame of this protocol."""
+
+
+class Channel(Generic[In, Out]):
+    """One end: any thread may send, one thread receives."""
+
+    def __init__(self, sock: socket.socket, receives: object) -> None:
+        """`receives` is the Struct type (or union of them) of incoming frames."""
+        self._sock = sock
+        self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(receives)  # type: ignore[arg-type]
+        self._encoder = msgspec.msgpack.Encoder()
+        self._sending = threading.Lock()
+        self._buffer = bytearray()
+
+    def send(self, frame: Out) -> None:
+        """Block until the frame is in the kernel's hands. Raises OSError when the peer is gone."""
+        body = self._encoder.encode(frame)
+        with self._sending:
+            self._sock.sendall(_LENGTH.pack(len(body)) + body)
+
+    def receive(self) -> In | None:
+        """The next frame; None when the peer has closed. Raises ProtocolError."""
+        head = self._exactly(_LENGTH.size)
+        if head is None:
+            return None
+        (length,) = _LENGTH.unpack(head)
+        if length > MAX_FRAME:
+            raise ProtocolError(f"a frame of {length} bytes was announced")
+        body = self._exactly(length)
+        if body is None:
+            raise ProtocolError("the peer closed in the middle of a frame")
+        try:
+            return self._decoder.decode(body)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"a frame cannot be read: {error}") from error
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _exactly(self, count: int) -> bytes | None:
+        """`count` bytes; None at the end of the stream, even inside them."""
+        while len(self._buffer) < count:
+            try:
+                chunk = self._sock.recv(max(65536, count - len(self._buffer)))
+            except ConnectionError:
+                return None
+            if not chunk:
+                return None
+            self._buffer += chunk
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken

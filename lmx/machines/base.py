@@ -1,0 +1,70 @@
+"""The one base of every machine: strict where python-statemachine is lenient, effects as data."""
+
+import re
+from typing import Any, ClassVar
+
+from msgspec import Struct
+from statemachine import StateChart
+from statemachine.exceptions import TransitionNotAllowed
+
+__all__ = ["Deadline", "Effect", "Machine", "TransitionNotAllowed"]
+
+
+class Effect(Struct, frozen=True):
+    """Something a machine wants done by its actor."""
+
+
+class Deadline(Struct, frozen=True):
+    """How long a state may last, and the event that ends it."""
+
+    seconds: float
+    event: str
+
+
+class Machine(StateChart[Any]):
+    """A declared lifecycle: states on top, transitions below, `on_enter_*` hooks that only `emit`.
+
+    An event that is not declared for the current state raises TransitionNotAllowed and changes nothing.
+    """
+
+    # The library's defaults ignore unknown events, and swallow a callback's exception while still moving.
+    allow_event_without_transition = False
+    catch_errors_as_events = False
+    atomic_configuration_update = True
+
+    deadlines: ClassVar[dict[str, Deadline]] = {}
+    """State → deadline; a state that waits for somebody else has one."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._effects: list[Effect] = []
+        super().__init__(**kwargs)
+        self._effects.clear()
+
+    @classmethod
+    def kind(cls) -> str:
+        """Its name in logs, metrics and diagrams: CrashLoopMachine → crash_loop."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Machine")).lower()
+
+    def emit(self, *effects: Effect) -> None:
+        self._effects.extend(effects)
+
+    def step(self, event: str, **data: Any) -> tuple[Effect, ...]:
+        """Feed one event and return what is to be done. Raises TransitionNotAllowed."""
+        try:
+            self.send(event, **data)
+            return tuple(self._effects)
+        finally:
+            self._effects.clear()
+
+    @property
+    def current(self) -> str:
+        """The id of the state it is in."""
+        return str(next(iter(self.configuration)).id)
+
+    def legal(self) -> tuple[str, ...]:
+        """Events that may come next, guards not considered."""
+        return tuple(dict.fromkeys(str(event.id) for event in self.allowed_events))
+
+    def deadline(self) -> Deadline | None:
+        """Of the state it is in."""
+        return self.deadlines.get(self.current)

@@ -1,0 +1,210 @@
+"""The life of one model: from unloaded over a canary to ready, and what happens when its worker dies."""
+
+from typing import Literal
+
+from statemachine import State
+
+from lmx.machines.base import Deadline, Effect, Machine
+from lmx.machines.restart import RestartBudget
+from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
+
+
+class AcquireLoader(Effect, frozen=True):
+    """Ask the loader for a turn and for memory."""
+
+
+class WithdrawFromLoader(Effect, frozen=True):
+    """No longer wait for the turn."""
+
+
+class SpawnWorker(Effect, frozen=True):
+    """Start a worker process and let it load."""
+
+
+class WarmUp(Effect, frozen=True):
+    """Let the worker compile what it compiles lazily."""
+
+
+class RunCanary(Effect, frozen=True):
+    """Let the model answer a known prompt."""
+
+
+class Open(Effect, frozen=True):
+    """The model answers: give it everything that waits."""
+
+
+class StopWorker(Effect, frozen=True):
+    """Ask the worker to exit."""
+
+
+class KillWorker(Effect, frozen=True):
+    """End the worker now; its exit follows as an event of its own."""
+
+
+class AbortRunning(Effect, frozen=True):
+    """End every sequence that the worker holds."""
+
+    failure: Failure
+
+
+class RefuseWaiting(Effect, frozen=True):
+    """Refuse everything that waits for the model."""
+
+    refusal: Refusal
+
+
+class GiveBackMemory(Effect, frozen=True):
+    """Tell the loader that the worker and its memory are gone."""
+
+
+class Closed(Effect, frozen=True):
+    """The model is unloaded: tell those who asked for it, and start again if somebody waits."""
+
+
+class Schedule(Effect, frozen=True):
+    """Feed `event` after `seconds`, unless the state is left before."""
+
+    seconds: float
+    event: str
+
+
+class ModelMachine(Machine):
+    """unloaded → queued → loading → warming → canary → ready → draining → unloading → unloaded, and the bad days."""
+
+    unloaded = State(initial=True)
+    queued = State()
+    loading = State()
+    warming = State()
+    canary = State()
+    ready = State()
+    draining = State()
+    unloading = State()
+    backoff = State()
+    failed = State()
+    quarantined = State()
+
+    request = unloaded.to(queued)
+    granted = queued.to(loading)
+    refused = queued.to(unloaded, on="refuse_waiting")
+    loaded = loading.to(warming) | unloading.to.itself(internal=True)
+    load_failed = loading.to(failed) | unloading.to.itself(internal=True)
+    warmed = warming.to(canary) | unloading.to.itself(internal=True)
+    warm_failed = warming.to(canary) | unloading.to.itself(internal=True)
+    canary_passed = canary.to(ready) | unloading.to.itself(internal=True)
+    canary_failed = canary.to(quarantined, on="kill_worker") | unloading.to.itself(internal=True)
+    drain = (
+        ready.to(draining)
+        | queued.to(unloaded, on="leave_queue")
+        | loading.to(unloading)
+        | warming.to(unloading)
+        | canary.to(unloading)
+        | backoff.to(unloaded, on="refuse_waiting")
+        | failed.to(unloaded)
+        | quarantined.to(unloaded)
+    )
+    drained = draining.to(unloading)
+    worker_exited = (
+        loading.to(quarantined, cond="spent")
+        | loading.to(backoff)
+        | warming.to(quarantined, cond="spent")
+        | warming.to(backoff)
+        | canary.to(quarantined, cond="spent")
+        | canary.to(backoff)
+        | ready.to(quarantined, cond="spent")
+        | ready.to(backoff)
+        | draining.to(unloaded, on="give_back")
+        | unloading.to(unloaded, on="give_back")
+        | failed.to.itself(internal=True, on="give_back")
+        | quarantined.to.itself(internal=True, on="give_back")
+        | queued.to.itself(internal=True, on="give_back")
+        | unloaded.to.itself(internal=True, on="give_back")
+    )
+    retry = backoff.to(queued)
+    cooled = failed.to(unloaded)
+    release = failed.to(queued) | quarantined.to(queued)
+    half_open = quarantined.to(queued)
+    timed_out = (
+        queued.to(unloaded, on="leave_queue")
+        | loading.to.itself(internal=True, on="kill_worker")
+        | warming.to.itself(internal=True, on="kill_worker")
+        | canary.to.itself(internal=True, on="kill_worker")
+        | draining.to(unloading)
+        | unloading.to.itself(internal=True, on="kill_worker")
+    )
+
+    deadlines = {
+        "queued": Deadline(900.0, "timed_out"),
+        "loading": Deadline(600.0, "timed_out"),
+        "warming": Deadline(120.0, "timed_out"),
+        "canary": Deadline(60.0, "timed_out"),
+        "draining": Deadline(30.0, "timed_out"),
+        "unloading": Deadline(5.0, "timed_out"),
+        "failed": Deadline(30.0, "cooled"),
+        "quarantined": Deadline(600.0, "half_open"),
+    }
+
+    def __init__(self) -> None:
+        self.budget = RestartBudget()
+        self._refusal: Refusal | None = None
+        super().__init__()
+
+    def answer(self) -> Literal["serve", "wait"] | Refusal:
+        """What becomes of a request that comes now."""
+        if self.current in ("failed", "quarantined") and self._refusal is not None:
+            return self._refusal
+        return "serve" if self.current == "ready" else "wait"
+
+    def spent(self, now: float) -> bool:
+        return self.budget.spent(now)
+
+    def refuse_waiting(self, reason: str, refusal: Refusal | None = None) -> None:
+        self.emit(RefuseWaiting(refusal or Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0)))
+
+    def leave_queue(self, reason: str) -> None:
+        self.emit(WithdrawFromLoader(), RefuseWaiting(Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0)))
+
+    def kill_worker(self) -> None:
+        self.emit(KillWorker())
+
+    def give_back(self, reason: str) -> None:
+        self.emit(AbortRunning(Failure(FailureKind.WORKER_DIED, reason)), GiveBackMemory())
+
+    def on_release(self) -> None:
+        self.budget.forget()
+
+    def on_enter_unloaded(self) -> None:
+        self.emit(Closed())
+
+    def on_enter_queued(self) -> None:
+        self.emit(AcquireLoader())
+
+    def on_enter_loading(self) -> None:
+        self.emit(SpawnWorker())
+
+    def on_enter_warming(self) -> None:
+        self.emit(WarmUp())
+
+    def on_enter_canary(self) -> None:
+        self.emit(RunCanary())
+
+    def on_enter_ready(self) -> None:
+        self.emit(Open())
+
+    def on_enter_unloading(self, reason: str) -> None:
+        self.emit(AbortRunning(Failure(FailureKind.ABORTED, reason)), StopWorker())
+
+    def on_enter_backoff(self, reason: str, now: float, chance: float, healthy: float) -> None:
+        self.budget.was_healthy(healthy)
+        delay = self.budget.take(now, chance)
+        self.emit(AbortRunning(Failure(FailureKind.WORKER_DIED, reason)), GiveBackMemory(), Schedule(delay, "retry"))
+
+    def on_enter_failed(self, reason: str) -> None:
+        self._refusal = Refusal(RefusalKind.MODEL_LOAD_FAILED, reason, 30.0)
+        self.emit(KillWorker(), RefuseWaiting(self._refusal))
+
+    def on_enter_quarantined(self, reason: str, event: str) -> None:
+        text = f"The model is quarantined: {reason} An admin can release it (lmx load)."
+        self._refusal = Refusal(RefusalKind.MODEL_QUARANTINED, text, 60.0)
+        self.emit(AbortRunning(Failure(FailureKind.WORKER_DIED, reason, retry=False)), RefuseWaiting(self._refusal))
+        if event == "worker_exited":
+            self.emit(GiveBackMemory())

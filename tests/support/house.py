@@ -1,0 +1,123 @@
+"""The actors of a daemon without its HTTP: real threads, real worker processes, the fake backend."""
+
+import time
+from collections.abc import Callable
+from itertools import count
+from random import Random
+
+import pykka
+
+from lmx.actors.admission import AdmissionActor
+from lmx.actors.base import Address, House
+from lmx.actors.journal import JournalActor
+from lmx.actors.loader import LoaderActor
+from lmx.actors.messages import admission, caller, client, journal
+from lmx.actors.model import ModelActor
+from lmx.actors.ports import MemoryGauge
+from lmx.actors.supervisor import SupervisorActor
+from lmx.actors.timers import TimerThread
+from lmx.machines.admission import Limits
+from lmx.machines.canary import Record
+from lmx.machines.types import Chat, Generation, ModelSpec, Sampling
+from lmx.system import ProcessLauncher, SystemClock
+from tests.support.inbox import Inbox
+
+GB = 1_000_000_000
+
+
+class Plenty:
+    """Memory without end."""
+
+    def free(self) -> int:
+        return 1000 * GB
+
+    def total(self) -> int:
+        return 1000 * GB
+
+
+def fake(name: str, script: str = "", **fields: int) -> ModelSpec:
+    return ModelSpec(name=name, path="", backend="fake", script=script, **fields)
+
+
+def ask(text: str, max_tokens: int | None = None, **fields: object) -> Generation:
+    prompt = Chat(({"role": "user", "content": text},))
+    return Generation(prompt=prompt, max_tokens=max_tokens, sampling=Sampling(temperature=0.0), **fields)
+
+
+class Actors:
+    def __init__(
+        self,
+        *specs: ModelSpec,
+        gauge: MemoryGauge | None = None,
+        need: int = GB,
+        record: Record | None = None,
+        limits: Limits = Limits(),
+        request_seconds: float = 600.0,
+    ) -> None:
+        self.escalations: list[str] = []
+        self._ids = count()
+        self.clock = SystemClock()
+        self.timers = TimerThread(self.clock)
+        self.timers.start()
+        self.supervisor = self._address(SupervisorActor.start(self.clock, self.escalations.append))
+        self.journal = self._address(JournalActor.start(self.supervisor))
+        self.house = House(self.journal, self.supervisor, self.timers, self.clock)
+        self.models: dict[str, Address] = {}
+        self.loader = self._address(LoaderActor.start(self.house, gauge or Plenty(), 0.9, self.models))
+        for spec in specs:
+            arguments = (self.house, spec, need, record, self.loader, ProcessLauncher(), Random(1))
+            self.models[spec.name] = self._address(ModelActor.start(*arguments))
+        self.admission = self._address(AdmissionActor.start(self.house, self.models, limits, request_seconds))
+
+    def _address(self, actor: pykka.ActorRef) -> Address:
+        return Address(actor)
+
+    def close(self) -> None:
+        for address in (self.admission, *self.models.values(), self.loader, self.journal, self.supervisor):
+            assert address.stop(10.0)
+        self.timers.stop()
+
+    def submit(self, model: str, generation: Generation, client_name: str = "me") -> tuple[str, Inbox[client.Event]]:
+        request_id, sink = f"r{next(self._ids)}", Inbox()
+        self.admission.tell(admission.Submit(request_id, model, client_name, generation, sink))
+        return request_id, sink
+
+    def load(self, model: str, seconds: float = 20.0) -> caller.Reply:
+        sink: Inbox[caller.Reply] = Inbox()
+        self.admission.tell(admission.LoadModel(model, sink))
+        return sink.wait_for((caller.Settled, caller.Refused), seconds)
+
+    def unload(self, model: str) -> caller.Reply:
+        sink: Inbox[caller.Reply] = Inbox()
+        self.admission.tell(admission.UnloadModel(model, sink))
+        return sink.wait_for((caller.Settled, caller.Refused))
+
+    def board(self) -> journal.Board:
+        sink: Inbox[journal.Board] = Inbox()
+        self.journal.tell(journal.Read(sink))
+        return sink.wait_for(journal.Board)
+
+    def view(self, actor: str) -> journal.MachineView:
+        return next(view for view in self.board().machines if view.actor == actor)
+
+    def await_state(self, actor: str, state: str, seconds: float = 20.0) -> journal.MachineView:
+        return self.until(lambda: self.view(actor), lambda view: view.state == state, seconds)
+
+    def until(self, read: Callable, good: Callable, seconds: float = 20.0):
+        """Read again and again until it is good; fail after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not good(value := read()):
+            assert time.monotonic() < deadline, value
+            time.sleep(0.005)
+        return value
+
+    def path(self, actor: str) -> list[str]:
+        """The states that an actor's machine went through."""
+        return [moved.target for moved in self.board().transitions if moved.actor == actor]
+
+
+def text_of(sink: Inbox[client.Event]) -> str:
+    return "".join(event.text for event in sink.messages if isinstance(event, client.Delta))
+
+
+OUTCOMES = (client.Finished, client.Refused, client.Failed)
