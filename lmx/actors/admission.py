@@ -93,9 +93,7 @@ class AdmissionActor(MachineActor[admission.Message]):
         self._leases[ask.request_id] = Lease(self._next_seq, ref, ask.client, self.house.clock.monotonic())
         self._of_client[ask.client] += 1
         ref.tell(model.Serve(self._next_seq, ask.generation, ask.reply_to))
-        self.house.timers.after(
-            self._request_seconds, self.myself, admission.Expired(ask.request_id, self._next_seq)
-        )
+        self.house.timers.after(self._request_seconds, self.myself, admission.Expired(ask.request_id, self._next_seq))
         self._weigh()
 
     def _expired(self, request_id: str, seq: int) -> None:
@@ -105,9 +103,7 @@ class AdmissionActor(MachineActor[admission.Message]):
             lease.model.tell(model.Abort(seq, Failure(FailureKind.TIMEOUT, text)))
 
     def _judge(self, asks: str) -> Refusal | None:
-        return judge(
-            self.machine.current, len(self._leases), self._of_client[asks], self._seconds_each, self._limits
-        )
+        return judge(self.machine.current, len(self._leases), self._of_client[asks], self._seconds_each, self._limits)
 
     def _end(self, request_id: str, *, cancel: bool) -> None:
         """The client is served or gone. A request that was refused holds no lease."""

@@ -273,6 +273,7 @@ class ModelActor(MachineActor[model.Message]):
             self.feed("release", "An admin released it.")
 
     def _unload(self, reply_to: Ref[caller.Reply] | None, reason: str) -> None:
+        self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0))
         self._callers.add("unloaded", reply_to)
         state = self.machine.current
         if state == "unloaded":

@@ -17,7 +17,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lmx.backends.base import EngineFatal, Event, Info, LoadAborted, LoadError, Prefilled, SeqError, SeqSpec, Stats, Token
+from lmx.backends.base import (
+    EngineFatal,
+    Event,
+    Info,
+    LoadAborted,
+    LoadError,
+    Prefilled,
+    SeqError,
+    SeqSpec,
+    Stats,
+    Token,
+)
 from lmx.machines.types import ModelSpec
 
 EOS = 256
@@ -79,10 +90,8 @@ class FakeBackend:
 
     def step(self, chunk: int) -> list[Event]:
         time.sleep(float(self._words.get("step", "0")))
-        events: list[Event] = []
-        for row in list(self._rows.values()):
-            if row.prefilled == len(row.spec.prompt):
-                events.append(self._decode(row))
+        decoding = [row for row in self._rows.values() if row.prefilled == len(row.spec.prompt)]
+        events: list[Event] = [self._decode(row) for row in decoding]
         for row in self._rows.values():
             taken = min(chunk, len(row.spec.prompt) - row.prefilled)
             if taken:

@@ -24,14 +24,12 @@ class Running:
     def token(self, event: Token) -> tuple[str, Finish | None]:
         """What a new token adds to the text, and whether it ends the sequence."""
         text = self.stops.feed("" if event.reason == "stop" else self.detokenizer.feed(event.token))
+        if event.reason is not None and not self.stops.found:
+            text += self.stops.feed(self.detokenizer.flush())
+            text += self.stops.flush()
         if self.stops.found:
             return text, Finish("stop")
-        if event.reason is None:
-            return text, None
-        text += self.stops.feed(self.detokenizer.flush())
-        if self.stops.found:
-            return text, Finish("stop")
-        return text + self.stops.flush(), Finish(event.reason)
+        return text, Finish(event.reason) if event.reason is not None else None
 
 
 @dataclass
@@ -96,8 +94,7 @@ class Engine:
                     prefilled.pop(seq, None)
                     del self._running[seq]
                     steps.append(SeqStep(seq, finish=Finish("error", message)))
-        for left in prefilled.values():
-            steps.append(SeqStep(left.seq, prefilled=left.done, cached=left.cached))
+        steps += [SeqStep(left.seq, prefilled=left.done, cached=left.cached) for left in prefilled.values()]
         return steps
 
     def _token(self, event: Token, prefilled: Prefilled | None) -> SeqStep:

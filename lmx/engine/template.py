@@ -30,12 +30,16 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _tojson  # Jinja's own escapes for HTML
         environment.globals.update(
-            raise_exception=_refuse, strftime_now=lambda form: datetime.now().strftime(form), bos_token=bos, eos_token=eos
+            raise_exception=_refuse,
+            strftime_now=lambda form: datetime.now().astimezone().strftime(form),
+            bos_token=bos,
+            eos_token=eos,
         )
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"The model's chat template is broken at line {error.lineno}: {error.message}") from error
+            text = f"The model's chat template is broken at line {error.lineno}: {error.message}"
+            raise TemplateError(text) from error
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The prompt's text, ready for the assistant's answer."""

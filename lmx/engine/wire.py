@@ -25,7 +25,7 @@ class Channel(Generic[In, Out]):
     def __init__(self, sock: socket.socket, receives: object) -> None:
         """`receives` is the Struct type (or union of them) of incoming frames."""
         self._sock = sock
-        self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(receives)  # type: ignore[arg-type]
+        self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(receives)
         self._encoder = msgspec.msgpack.Encoder()
         self._sending = threading.Lock()
         self._buffer = bytearray()

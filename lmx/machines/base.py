@@ -31,6 +31,8 @@ class Machine(StateChart[Any]):
     allow_event_without_transition = False
     catch_errors_as_events = False
     atomic_configuration_update = True
+    # An internal transition is a reaction without a move: neither exit nor entry.
+    enable_self_transition_entries = False
 
     deadlines: ClassVar[dict[str, Deadline]] = {}
     """State → deadline; a state that waits for somebody else has one."""

@@ -26,7 +26,9 @@ class CrashLoopMachine(Machine):
     safe_mode = State()
 
     started = (
-        watching.to(safe_mode, cond="looping") | watching.to(suspect, cond="unclean") | watching.to.itself(internal=True)
+        watching.to(safe_mode, cond="looping")
+        | watching.to(suspect, cond="unclean")
+        | watching.to.itself(internal=True)
     )
     quiet = suspect.to(watching) | safe_mode.to(watching)
     release = safe_mode.to(watching)

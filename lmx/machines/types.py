@@ -1,4 +1,4 @@
-"""Values that every layer speaks of: models, prompts, sampling, refusals, failures, usage. Frozen and without behaviour."""
+"""Values that every layer speaks of: models, prompts, sampling, refusals, failures. Frozen and without behaviour."""
 
 from enum import StrEnum
 from typing import Any, Literal

@@ -51,7 +51,7 @@ class Actors:
         gauge: MemoryGauge | None = None,
         need: int = GB,
         record: Record | None = None,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         request_seconds: float = 600.0,
     ) -> None:
         self.escalations: list[str] = []
@@ -67,7 +67,9 @@ class Actors:
         for spec in specs:
             arguments = (self.house, spec, need, record, self.loader, ProcessLauncher(), Random(1))
             self.models[spec.name] = self._address(ModelActor.start(*arguments))
-        self.admission = self._address(AdmissionActor.start(self.house, self.models, limits, request_seconds))
+        self.admission = self._address(
+            AdmissionActor.start(self.house, self.models, limits or Limits(), request_seconds)
+        )
 
     def _address(self, actor: pykka.ActorRef) -> Address:
         return Address(actor)

@@ -1,0 +1,62 @@
+"""Admission: leases, limits, drain."""
+
+from typing import Any
+
+from lmx.actors.messages import admission, client, server
+from lmx.machines.admission import Limits
+from lmx.machines.types import RefusalKind
+from tests.support.house import OUTCOMES, ask, fake
+from tests.support.inbox import Inbox
+
+Start = Any
+
+
+def test_an_unknown_model_is_refused_in_openais_words(start: Start) -> None:
+    """The client hears which model does not exist; a long name is cut."""
+    house = start(fake("m"))
+    refused = house.submit("x" * 500, ask("x"))[1].wait_for(client.Refused)
+    assert refused.refusal.kind is RefusalKind.MODEL_NOT_FOUND
+    assert refused.refusal.message.startswith("The model `" + "x" * 100 + "…` does not exist")
+
+
+def test_the_limit_counts_leases_down_to_the_last_byte(start: Start) -> None:
+    """A finished request holds its place until it is released; then another one is taken."""
+    house = start(fake("m"), limits=Limits(max_in_flight=2, throttle_at=2, per_client=2))
+    first, sink = house.submit("m", ask("a"))
+    second, _ = house.submit("m", ask("b"))
+    sink.wait_for(client.Finished)
+    refused = house.submit("m", ask("c"))[1].wait_for(OUTCOMES)
+    assert isinstance(refused, client.Refused)
+    assert refused.refusal.kind is RefusalKind.QUEUE_FULL
+    assert refused.refusal.retry_after
+    house.admission.tell(admission.Release(first))
+    house.admission.tell(admission.Release(second))
+    assert isinstance(house.submit("m", ask("d"))[1].wait_for(OUTCOMES), client.Finished)
+
+
+def test_a_greedy_client_is_throttled_and_others_are_not(start: Start) -> None:
+    """Above the threshold a client at its share is refused, a modest one is served."""
+    house = start(fake("m", "step=0.01"), limits=Limits(max_in_flight=9, throttle_at=4, per_client=3))
+    for _ in range(4):
+        house.submit("m", ask("x" * 200), "greedy")
+    refused = house.submit("m", ask("x"), "greedy")[1].wait_for(OUTCOMES)
+    assert isinstance(refused, client.Refused)
+    assert "your share" in refused.refusal.message
+    assert isinstance(house.submit("m", ask("x"), "modest")[1].wait_for(OUTCOMES), client.Finished)
+
+
+def test_drain_lets_the_running_finish_and_takes_no_more(start: Start) -> None:
+    """The server hears that admission is drained after the last release, not before."""
+    house = start(fake("m", "step=0.01"))
+    request, sink = house.submit("m", ask("x" * 50))
+    sink.wait_for(client.Delta)
+    told: Inbox[server.Message] = Inbox()
+    house.admission.tell(admission.Drain(told))
+    refused = house.submit("m", ask("late"))[1].wait_for(OUTCOMES)
+    assert isinstance(refused, client.Refused)
+    assert refused.refusal.kind is RefusalKind.DRAINING
+    assert isinstance(sink.wait_for(OUTCOMES), client.Finished)
+    assert told.messages == []
+    house.admission.tell(admission.Release(request))
+    told.wait_for(server.AdmissionDrained)
+    assert house.view("admission").state == "closed"

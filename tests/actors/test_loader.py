@@ -1,0 +1,71 @@
+"""The loader: one load at a time, memory, eviction."""
+
+from typing import Any
+
+from lmx.actors.messages import caller, client, loader
+from lmx.machines.types import RefusalKind
+from tests.support.house import GB, OUTCOMES, ask, fake
+
+Start = Any
+
+
+class Small:
+    """A machine of 10 GB: 9 may be used."""
+
+    def free(self) -> int:
+        return 10 * GB
+
+    def total(self) -> int:
+        return 10 * GB
+
+
+def test_models_load_one_after_the_other(start: Start) -> None:
+    """A second load waits until the first model has passed its canary."""
+    house = start(fake("a", "load=0.3"), fake("b"))
+    first, second = house.submit("a", ask("x"))[1], house.submit("b", ask("x"))[1]
+    first.wait_for(client.Finished)
+    second.wait_for(client.Finished)
+    moves = [(moved.actor, moved.target) for moved in house.board().transitions]
+    assert moves.index(("model:a", "ready")) < moves.index(("model:b", "loading"))
+
+
+def test_the_longest_unused_idle_model_makes_room(start: Start) -> None:
+    """When the budget is full, the model that was used last stays."""
+    house = start(fake("a"), fake("b"), fake("c"), gauge=Small(), need=4 * GB)
+    house.load("a")
+    house.load("b")
+    house.submit("a", ask("used again"))[1].wait_for(client.Finished)
+    assert house.load("c") == caller.Settled("c", "ready")
+    assert [house.view(f"model:{name}").state for name in "abc"] == ["ready", "unloaded", "ready"]
+
+
+def test_a_busy_model_is_never_evicted(start: Start) -> None:
+    """What cannot fit beside busy models is refused with the figures, and nobody is harmed."""
+    house = start(fake("a", "step=0.01"), fake("b"), gauge=Small(), need=8 * GB)
+    _, stream = house.submit("a", ask("x" * 100))
+    stream.wait_for(client.Delta)
+    _, refused = house.submit("b", ask("x"))
+    outcome = refused.wait_for(OUTCOMES)
+    assert isinstance(outcome, client.Refused)
+    assert outcome.refusal.kind is RefusalKind.INSUFFICIENT_MEMORY
+    assert "8.00 GB" in outcome.refusal.message
+    assert "9.00 GB" in outcome.refusal.message
+    assert isinstance(stream.wait_for(OUTCOMES), client.Finished)
+
+
+def test_a_load_that_fails_makes_way(start: Start) -> None:
+    """A model that cannot be loaded, or dies, keeps neither the turn nor the memory."""
+    house = start(fake("bad", "fail_load=broken"), fake("good"), gauge=Small(), need=8 * GB)
+    assert isinstance(house.load("bad"), caller.Refused)
+    assert house.load("good") == caller.Settled("good", "ready")
+
+
+def test_in_safe_mode_only_an_admin_loads(start: Start) -> None:
+    """A request is refused with the reason; an admin's load goes through, and then requests do."""
+    house = start(fake("m"))
+    house.loader.tell(loader.SetSafeMode("It started too often."))
+    refused = house.submit("m", ask("x"))[1].wait_for(OUTCOMES)
+    assert isinstance(refused, client.Refused)
+    assert (refused.refusal.kind, refused.refusal.message) == (RefusalKind.SAFE_MODE, "It started too often.")
+    assert house.load("m") == caller.Settled("m", "ready")
+    assert isinstance(house.submit("m", ask("x"))[1].wait_for(OUTCOMES), client.Finished)

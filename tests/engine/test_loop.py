@@ -1,0 +1,182 @@
+"""The engine's step, on the fake backend: schedule, run, postprocess."""
+
+import pytest
+
+from lmx.backends.fake import FakeBackend
+from lmx.engine.intake import Intake, Ready
+from lmx.engine.loop import Engine
+from lmx.machines import frames
+from lmx.machines.frames import Finish
+from lmx.machines.types import Chat, Generation, ModelSpec, Prompt, RefusalKind, Sampling, Text, Tokens
+
+
+class Bench:
+    """An engine with its intake, stepped by hand."""
+
+    def __init__(self, script: str = "", slots: int = 4, context: int = 1000) -> None:
+        spec = ModelSpec(name="m", path="", backend="fake", script=script, slots=slots, context=context)
+        self.backend = FakeBackend()
+        info = self.backend.load(spec, lambda _: True)
+        self.intake = Intake(self.backend, info)
+        self.engine = Engine(self.backend, info, prefill_chunk=8)
+        self.texts: dict[int, str] = {}
+        self.tokens: dict[int, int] = {}
+        self.finished: dict[int, Finish] = {}
+
+    def insert(self, seq: int, text: str, **fields: object) -> None:
+        generation = Generation(prompt=Chat(({"role": "user", "content": text},)), **fields)  # type: ignore[arg-type]
+        ready = self.intake.prepare(frames.Insert(seq, generation))
+        assert isinstance(ready, Ready)
+        self.engine.insert(ready)
+
+    def step(self) -> frames.Step:
+        step = self.engine.step()
+        for did in step.seqs:
+            assert did.seq not in self.finished
+            self.texts[did.seq] = self.texts.get(did.seq, "") + did.text
+            self.tokens[did.seq] = self.tokens.get(did.seq, 0) + did.n_tokens
+            if did.finish:
+                self.finished[did.seq] = did.finish
+        return step
+
+    def run(self) -> None:
+        for _ in range(10_000):
+            if self.engine.idle:
+                return
+            self.step()
+        raise AssertionError("it never ends")
+
+
+def test_every_sequence_gets_its_own_text() -> None:
+    """More sequences than slots: each is answered with its own prompt, and no slot stays taken."""
+    bench = Bench(slots=3)
+    for seq in range(1, 11):
+        bench.insert(seq, f"number {seq} says {seq * '!'}")
+    bench.run()
+    assert bench.texts == {seq: f"number {seq} says {seq * '!'}" for seq in range(1, 11)}
+    assert bench.backend.stats().running == bench.backend.stats().kv_used == 0
+
+
+def test_usage_counts_what_was_computed() -> None:
+    """Completion tokens include the end token, and end at max_tokens."""
+    bench = Bench()
+    bench.insert(1, "hello")
+    bench.insert(2, "hello", max_tokens=3)
+    bench.run()
+    assert (bench.tokens, bench.texts[2]) == ({1: 6, 2: 3}, "hel")
+    assert {seq: finish.reason for seq, finish in bench.finished.items()} == {1: "stop", 2: "length"}
+
+
+def test_a_stop_string_ends_the_sequence_and_frees_its_slot() -> None:
+    """The text ends before the stop string, and the backend stops computing."""
+    bench = Bench()
+    bench.insert(1, "one two three", stop=(" th",))
+    bench.run()
+    assert bench.texts[1] == "one two"
+    assert bench.finished[1] == Finish("stop")
+    assert bench.backend.stats().running == 0
+
+
+def test_ignore_eos_runs_to_max_tokens() -> None:
+    """The end token does not end a sequence that ignores it."""
+    bench = Bench()
+    bench.insert(1, "ab", ignore_eos=True, max_tokens=5)
+    bench.run()
+    assert (bench.tokens[1], bench.finished[1].reason) == (5, "length")
+
+
+def test_decoding_goes_on_while_a_long_prompt_is_read() -> None:
+    """Each step decodes first and then reads one bounded chunk: every step brings the running one its token."""
+    bench = Bench()
+    bench.insert(1, "x" * 100)
+    bench.step()
+    bench.step()
+    bench.insert(2, "y" * 80)
+    for _ in range(10):
+        step = bench.step()
+        assert any(did.seq == 1 and did.n_tokens for did in step.seqs)
+    assert bench.tokens.get(2, 0) == 0
+    bench.step()
+    assert bench.tokens[2] == 1
+
+
+def test_a_cancel_frees_its_slot_at_once_and_nobody_hears_of_it_again() -> None:
+    """Cancelled while waiting, reading or decoding, a sequence is gone; the others go on."""
+    bench = Bench(slots=2)
+    for seq in (1, 2, 3):
+        bench.insert(seq, f"{seq}" * 20)
+    bench.step()
+    bench.step()
+    bench.engine.cancel(1)
+    bench.engine.cancel(3)
+    bench.engine.cancel(99)
+    assert bench.backend.stats().running == 1
+    before = bench.texts.get(1, "")
+    bench.run()
+    assert bench.texts.get(1, "") == before
+    assert 3 not in bench.texts
+    assert bench.texts[2] == "2" * 20
+
+
+def test_an_error_of_one_is_not_the_others() -> None:
+    """A sequence that cannot go on ends with the reason, and only that one."""
+    bench = Bench("error=token:3")
+    bench.insert(1, "abcdef")
+    bench.insert(2, "a")
+    bench.run()
+    assert bench.finished == {1: Finish("error", "the script says so"), 2: Finish("stop")}
+    assert bench.texts == {1: "ab", 2: "a"}
+
+
+def test_audited_sequences_report_their_token_ids() -> None:
+    """The canary compares tokens; nobody else pays for them."""
+    bench = Bench()
+    bench.insert(1, "ab", audit=True)
+    bench.insert(2, "ab")
+    ids: dict[int, tuple[int, ...]] = {}
+    while not bench.engine.idle:
+        for did in bench.step().seqs:
+            ids[did.seq] = ids.get(did.seq, ()) + did.token_ids
+    assert ids == {1: (97, 98, 256), 2: ()}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "kind", "param", "words"),
+    [
+        (Text(""), {}, RefusalKind.INVALID_PROMPT, "prompt", "empty"),
+        (Tokens((1, 257)), {}, RefusalKind.INVALID_PROMPT, "prompt", "0 … 256"),
+        (Tokens((-1,)), {}, RefusalKind.INVALID_PROMPT, "prompt", "0 … 256"),
+        (Text("a"), {"sampling": Sampling(logit_bias={257: 1.0})}, RefusalKind.INVALID_PROMPT, "logit_bias", "256"),
+        (
+            Text("a" * 40),
+            {"max_tokens": 61},
+            RefusalKind.CONTEXT_LENGTH_EXCEEDED,
+            "prompt",
+            "maximum context length is 100 tokens. However, you requested 101 tokens (40 in the prompt, 61 in",
+        ),
+        (
+            Chat(({"role": "user", "content": "a" * 100},)),
+            {},
+            RefusalKind.CONTEXT_LENGTH_EXCEEDED,
+            "messages",
+            "your messages resulted in 100 tokens",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(
+    prompt: Prompt, fields: dict[str, object], kind: RefusalKind, param: str, words: str
+) -> None:
+    """The engine never sees a prompt that is empty, out of the vocabulary, or too long for the context."""
+    generation = Generation(prompt=prompt, **fields)  # type: ignore[arg-type]
+    rejected = Bench(context=100).intake.prepare(frames.Insert(1, generation))
+    assert isinstance(rejected, frames.Rejected)
+    assert (rejected.refusal.kind, rejected.refusal.param) == (kind, param)
+    assert words in rejected.refusal.message
+
+
+def test_a_prompt_that_fills_the_context_but_for_one_token_is_served() -> None:
+    """Without max_tokens a sequence gets the room that is left."""
+    bench = Bench(context=100)
+    bench.insert(1, "a" * 99, ignore_eos=True)
+    bench.run()
+    assert (bench.tokens[1], bench.finished[1].reason) == (1, "length")

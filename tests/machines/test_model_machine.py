@@ -1,0 +1,129 @@
+"""The life of a model, by the machine alone."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmx.machines import model as life
+from lmx.machines.base import TransitionNotAllowed
+from lmx.machines.model import ModelMachine
+from lmx.machines.types import FailureKind, Refusal, RefusalKind
+
+DIES = {"reason": "It died.", "now": 0.0, "chance": 0.0, "healthy": 0.0}
+
+
+def machine(*events: str) -> ModelMachine:
+    born = ModelMachine()
+    for event in events:
+        born.step(event, **DIES)
+    return born
+
+
+READY = ("request", "granted", "loaded", "warmed", "canary_passed")
+
+
+def test_the_good_life() -> None:
+    """A request leads over queue, load, warm-up and canary to ready; a drain leads back to unloaded."""
+    born = ModelMachine()
+    states = [born.current]
+    for event in (*READY, "drain", "drained", "worker_exited"):
+        born.step(event, **DIES)
+        states.append(born.current)
+    assert states == [
+        "unloaded", "queued", "loading", "warming", "canary", "ready", "draining", "unloading", "unloaded",
+    ]  # fmt: skip
+
+
+def test_each_step_of_a_load_asks_for_one_thing() -> None:
+    """Entering a state of the load emits exactly the effect that the state is waiting for."""
+    born = ModelMachine()
+    asked = [type(effect) for event in READY for effect in born.step(event, **DIES)]
+    assert asked == [life.AcquireLoader, life.SpawnWorker, life.WarmUp, life.RunCanary, life.Open]
+
+
+def test_a_failed_warm_up_is_no_reason_not_to_sing() -> None:
+    """Warm-up may fail, the canary may not."""
+    assert machine("request", "granted", "loaded", "warm_failed").current == "canary"
+    assert machine("request", "granted", "loaded", "warmed", "canary_failed").current == "quarantined"
+
+
+@pytest.mark.parametrize("state", ["loading", "warming", "canary", "ready"])
+def test_a_death_in_any_living_state_backs_off_and_ends_what_ran(state: str) -> None:
+    """A worker's exit fails what the worker held, gives the memory back, and schedules a retry."""
+    born = machine(*READY[: {"loading": 2, "warming": 3, "canary": 4, "ready": 5}[state]])
+    abort, give_back, schedule = born.step("worker_exited", **DIES)
+    assert born.current == "backoff"
+    assert abort.failure.kind is FailureKind.WORKER_DIED
+    assert isinstance(give_back, life.GiveBackMemory)
+    assert schedule == life.Schedule(0.0, "retry")
+
+
+def test_a_spent_budget_quarantines_and_requests_are_refused_with_the_reason() -> None:
+    """The sixth death within 30 s quarantines; the refusal says why and that clients may try later."""
+    born = ModelMachine()
+    born.step("request")
+    for _ in range(5):
+        born.step("granted")
+        born.step("worker_exited", **DIES)
+        born.step("retry")
+    born.step("granted")
+    born.step("worker_exited", **DIES)
+    assert born.current == "quarantined"
+    answer = born.answer()
+    assert isinstance(answer, Refusal)
+    assert answer.kind is RefusalKind.MODEL_QUARANTINED
+    assert "It died." in answer.message
+    assert answer.retry_after
+
+
+def test_an_admin_releases_a_quarantined_model_with_a_fresh_budget() -> None:
+    """`release` leads back to the queue, and earlier deaths are forgotten."""
+    born = machine("request", "granted", "loaded", "warmed", "canary_failed", "release")
+    assert born.current == "queued"
+    born.step("granted")
+    born.step("worker_exited", **DIES)
+    assert born.current == "backoff"
+
+
+def test_failed_to_load_is_not_crashed() -> None:
+    """Files that cannot be served lead to `failed`, not into a restart loop; the refusal says what is wrong."""
+    born = machine("request", "granted")
+    born.step("load_failed", reason="model.gguf is truncated.")
+    assert born.current == "failed"
+    answer = born.answer()
+    assert isinstance(answer, Refusal)
+    assert (answer.kind, answer.message) == (RefusalKind.MODEL_LOAD_FAILED, "model.gguf is truncated.")
+    assert born.step("cooled") == (life.Closed(),)
+
+
+@pytest.mark.parametrize("state", ["loading", "warming", "canary", "unloading"])
+def test_a_wedge_is_a_death_made_by_us(state: str) -> None:
+    """A passed deadline kills the worker and stays: the exit that follows decides where to go."""
+    ways = {"loading": READY[:2], "warming": READY[:3], "canary": READY[:4], "unloading": (*READY, "drain", "drained")}
+    born = machine(*ways[state])
+    assert born.step("timed_out", reason="") == (life.KillWorker(),)
+    assert born.current == state
+
+
+EVENTS = sorted({name for state in ModelMachine.states for t in state.transitions for name in t.event.split()})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(EVENTS), max_size=25))
+def test_a_model_can_always_be_drained_and_always_be_ready_again(events: list[str]) -> None:
+    """From every state that any history reaches, `drain` leads home, and from there the model becomes ready."""
+    born = ModelMachine()
+    for event in events:
+        try:
+            born.step(event, **DIES)
+        except TransitionNotAllowed:
+            continue
+    for event in ("drain", "drained", "worker_exited"):
+        try:
+            born.step(event, **DIES)
+        except TransitionNotAllowed:
+            continue
+    assert born.current == "unloaded"
+    for event in READY:
+        born.step(event, **DIES)
+    assert born.current == "ready"
