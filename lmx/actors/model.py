@@ -9,7 +9,8 @@ from lmx.actors.callers import Callers
 from lmx.actors.canary import CanaryRun
 from lmx.actors.messages import caller, loader, model
 from lmx.actors.messages.ref import Ref
-from lmx.actors.ports import Launcher, Worker
+from lmx.actors.ports import Launcher
+from lmx.actors.seat import Seat
 from lmx.actors.sequences import Sequences
 from lmx.machines import frames
 from lmx.machines import model as life
@@ -39,10 +40,8 @@ class ModelActor(MachineActor[model.Message]):
         self._need_bytes = need_bytes
         self._record = record
         self._loader = loader
-        self._launcher = launcher
         self._random = random
-        self._worker: Worker | None = None
-        self._number = 0
+        self._seat = Seat(launcher)
         self._restarts = 0
 
     def make_machine(self) -> life.ModelMachine:
@@ -63,15 +62,14 @@ class ModelActor(MachineActor[model.Message]):
         text = "lmx had an internal error; the request was lost with the state of its model."
         self.sequences.fail(Failure(FailureKind.INTERNAL, text), inserted_only=False)
         self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, text, 2.0))
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
+        if self._seat.kill():
+            self._seat.leave()
             self._loader.tell(loader.Released(self.spec.name))
 
     def receive(self, message: model.Message) -> None:
         match message:
             case model.Reported(number, report):
-                if number == self._number:
+                if self._seat.holds(number):
                     self._reported(report)
             case model.Serve():
                 self._serve(message)
@@ -133,15 +131,14 @@ class ModelActor(MachineActor[model.Message]):
             case life.SpawnWorker():
                 self._spawn()
             case life.WarmUp():
-                self._send(frames.WarmUp())
+                self._seat.send(frames.WarmUp())
             case life.RunCanary():
                 self._canary = CanaryRun(self._record, self._chat, self._canary_done)
-                self._send(self._canary.insert())
+                self._seat.send(self._canary.insert())
             case life.StopWorker():
-                self._send(frames.Shutdown())
+                self._seat.send(frames.Shutdown())
             case life.KillWorker():
-                if self._worker is not None:
-                    self._worker.kill()
+                self._seat.kill()
             case _:
                 raise TypeError(f"model: unknown effect {effect!r}")
 
@@ -159,12 +156,12 @@ class ModelActor(MachineActor[model.Message]):
         self._note_in_flight()
 
     def _insert(self, seq: int) -> None:
-        self._send(frames.Insert(seq, self.sequences.insert(seq).generation))
+        self._seat.send(frames.Insert(seq, self.sequences.insert(seq).generation))
 
     def _drop(self, seq: int, failure: Failure | None) -> None:
         sequence = self.sequences.drop(seq, failure)
         if sequence is not None and sequence.inserted:
-            self._send(frames.Cancel(seq))
+            self._seat.send(frames.Cancel(seq))
         self._settle()
 
     def _settle(self) -> None:
@@ -181,19 +178,13 @@ class ModelActor(MachineActor[model.Message]):
     # --- the worker --------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
-        self._number += 1
         self._canary = None
         try:
-            self._worker = self._launcher.launch(self._number, self.myself)
+            self.note(pid=self._seat.take(self.myself))
         except OSError as error:
             self._died("exit", f"The worker process could not be started: {error}.")
-            return
-        self.note(pid=self._worker.pid)
-        self._send(frames.Load(self.spec))
-
-    def _send(self, command: frames.Command) -> None:
-        if self._worker is not None:
-            self._worker.send(command)
+        else:
+            self._seat.send(frames.Load(self.spec))
 
     def _reported(self, report: frames.Report) -> None:
         match report:
@@ -239,7 +230,7 @@ class ModelActor(MachineActor[model.Message]):
     def _canary_stepped(self, did: frames.SeqStep) -> None:
         again = self._canary.heard(did) if self._canary is not None else None
         if again is not None:
-            self._send(again)
+            self._seat.send(again)
 
     def _canary_done(self, error: str) -> None:
         if error:
@@ -248,8 +239,8 @@ class ModelActor(MachineActor[model.Message]):
             self.feed("canary_passed", "The canary sang.")
 
     def _exited(self, exit: model.WorkerExited) -> None:
-        if exit.worker == self._number and self._worker is not None:
-            self._worker = None
+        if self._seat.holds(exit.worker):
+            self._seat.leave()
             self.note(pid=None, last_exit=exit.detail)
             self._died(exit.cause, exit.detail)
 
