@@ -56,7 +56,7 @@ class ModelActor(MachineActor[model.Message]):
         self._shut = False
         self._ready_since: float | None = None
         super().set_up()
-        self.note(backend=self.spec.backend, context=self.spec.context, in_flight=0, restarts=self._restarts)
+        self.note(backend=self.spec.backend, in_flight=0, restarts=self._restarts)
 
     def clean_up(self) -> None:
         text = "lmx had an internal error; the request was lost with the state of its model."
@@ -175,7 +175,7 @@ class ModelActor(MachineActor[model.Message]):
     def _note_in_flight(self) -> None:
         self.note(in_flight=len(self.sequences))
 
-    # --- the worker --------------------------------------------------------------------------------------------------
+    # --- worker ------------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
         self._canary = None
@@ -204,8 +204,10 @@ class ModelActor(MachineActor[model.Message]):
                 self.feed("load_failed", text)
             case frames.Warmed(error):
                 self.feed("warm_failed" if error else "warmed", error or "")
+            case frames.Idled(kv_used):
+                self.note(kv_used=kv_used)
             case frames.Hello() | frames.Broken():
-                pass  # the process itself checks the one and ends with the other
+                pass  # WorkerProcess checks the one and ends with the other
             case _:
                 assert_never(report)
 

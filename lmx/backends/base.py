@@ -38,7 +38,6 @@ class Info:
     bos: int | None = None
     bos_text: str = ""
     eos_text: str = ""
-    text_prefix: tuple[int, ...] = ()
 
     @property
     def vocab(self) -> int:

@@ -43,7 +43,8 @@ class Intake:
                     raise TemplateError("This model has no chat template: use /v1/completions.")
                 return self._backend.encode(self._template.render(messages), special=True)
             case Text(text):
-                return [*self._info.text_prefix, *self._backend.encode(text, special=True)]
+                start = [] if self._info.bos is None else [self._info.bos]
+                return start + self._backend.encode(text, special=True)
             case Tokens(ids):
                 return list(ids)
 

@@ -44,11 +44,20 @@ class WorkerMain:
         self._channel.send(frames.Hello(frames.PROTOCOL, os.getpid()))
         backend, engine = self._load()
         while True:
-            while engine.idle or not self._inbox.empty():
-                self._obey(self._inbox.get(), backend, engine)
+            self._obey_all(backend, engine)
             step = engine.step()
             if step.seqs:
                 self._channel.send(step)
+            if engine.idle:
+                self._channel.send(frames.Idled(backend.stats().kv_used))
+
+    def _obey_all(self, backend: Backend, engine: Engine) -> None:
+        """Take in what has come; wait for something while there is nothing to compute."""
+        while engine.idle or not self._inbox.empty():
+            busy = not engine.idle
+            self._obey(self._inbox.get(), backend, engine)
+            if busy and engine.idle:
+                self._channel.send(frames.Idled(backend.stats().kv_used))
 
     def _load(self) -> tuple[Backend, Engine]:
         """Wait for the Load frame and do it; exits the process when it cannot be done."""

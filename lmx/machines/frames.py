@@ -112,10 +112,16 @@ class Step(Struct, frozen=True, tag="step"):
     seqs: tuple[SeqStep, ...]
 
 
+class Idled(Struct, frozen=True, tag="idled"):
+    """The last sequence is gone. `kv_used` tokens are left in the KV cache: more than 0 is a leak."""
+
+    kv_used: int
+
+
 class Broken(Struct, frozen=True, tag="broken"):
     """The engine cannot go on: said as the last thing before the worker exits by itself."""
 
     message: str
 
 
-Report = Hello | LoadProgress | Loaded | LoadFailed | Warmed | Accepted | Rejected | Step | Broken
+Report = Hello | LoadProgress | Loaded | LoadFailed | Warmed | Accepted | Rejected | Step | Idled | Broken

@@ -1,5 +1,6 @@
 """Stand-ins for the two actors that HTTP talks to. They act on threads of their own, as the real ones do."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,9 +41,14 @@ class DummyAdmission(Inbox[admission.Message]):
     def submits(self) -> list[admission.Submit]:
         return [message for message in self.messages if isinstance(message, admission.Submit)]
 
-    def wait_for_ends(self, count: int = 1) -> list[admission.Release | admission.Cancel]:
-        """Wait until `count` sequences are settled, then return every Release and Cancel so far."""
-        self.wait(lambda told: len(_ends(told)) >= count)
+    async def submitted(self, count: int = 1) -> list[admission.Submit]:
+        """Wait, without holding up the event loop, until `count` sequences have come."""
+        await asyncio.to_thread(self.wait, lambda _: len(self.submits()) >= count)
+        return self.submits()
+
+    async def ends(self, count: int = 1) -> list[admission.Release | admission.Cancel]:
+        """Wait in the same way until `count` sequences are settled, and return every Release and Cancel so far."""
+        await asyncio.to_thread(self.wait, lambda told: len(_ends(told)) >= count)
         return _ends(self.messages)
 
 

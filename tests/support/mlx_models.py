@@ -29,12 +29,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vocab_size": VOCAB, "hidden_size": DIM, "intermediate_size": 64, "state_size": 8, "num_hidden_layers": 2,
         "conv_kernel": 4, "use_bias": False, "use_conv_bias": True, "time_step_rank": 4,
     },
-    # Hybrid: a short convolution, then attention.
+    # Hybrid: short convolutions, then attention.
     "lfm2": {
-        "vocab_size": VOCAB, "hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "vocab_size": VOCAB, "hidden_size": DIM, "num_hidden_layers": 3, "num_attention_heads": 2,
         "num_key_value_heads": 2, "max_position_embeddings": 1024, "norm_eps": 1e-5, "conv_bias": False,
         "conv_L_cache": 3, "block_dim": DIM, "block_multiple_of": 32, "block_ffn_dim_multiplier": 1.0,
-        "block_auto_adjust_ff_dim": False, "block_ff_dim": 64, "layer_types": ["conv", "full_attention"],
+        "block_auto_adjust_ff_dim": False, "block_ff_dim": 64, "layer_types": ["conv", "conv", "full_attention"],
     },
     # Sliding windows in three layers of four, far shorter than the prompts of the tests.
     "gemma3_text": {

@@ -1,0 +1,130 @@
+"""A real `lmx serve` in its own process, as a user starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+class Server:
+    """Starts on a free port of 127.0.0.1; `log` holds its stderr lines."""
+
+    def __init__(self, folder: Path, config: str = "", arguments: tuple[str, ...] = ()) -> None:
+        file = folder / "lmx.toml"
+        file.write_text(f'state_dir = "{folder}/state"\n{config}')
+        command = [sys.executable, "-m", "lmx", "serve", "--config", str(file), "--port", "0", *arguments]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LMX_")}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.log: list[str] = []
+        self.url = ""
+        self._ended = False
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def listen(self, seconds: float = 60.0) -> "Server":
+        """Wait until it accepts connections."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self.url) or self._ended, seconds)
+            assert self.url, f"it does not listen: {self.log}"
+        return self
+
+    def ready(self, seconds: float = 60.0) -> "Server":
+        """Wait until /readyz says so."""
+        self.listen(seconds)
+        self.until(lambda: self.get("/readyz")[0], lambda status: status == 200, seconds)
+        return self
+
+    def get(self, path: str) -> tuple[int, Any]:
+        return self._ask(urllib.request.Request(self.url + path))
+
+    def post(self, path: str, body: object) -> tuple[int, Any]:
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        return self._ask(request)
+
+    def events(self, path: str, body: object) -> Iterator[str]:
+        """The data of each server-sent event of a streamed answer, as it comes."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            for line in answer:
+                if line.startswith(b"data: "):
+                    yield line[6:].decode().rstrip("\n")
+
+    def machine(self, actor: str) -> dict[str, Any]:
+        machines = self.get("/admin/machines")[1]["machines"]
+        return next(machine for machine in machines if machine["actor"] == actor)
+
+    def worker(self, model: str) -> int:
+        return int(self.machine(f"model:{model}")["facts"]["pid"])
+
+    def until(self, read: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 20.0) -> Any:
+        """Read again and again until it is good; fail after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not good(value := read()):
+            assert time.monotonic() < deadline, (value, self.log[-20:])
+            assert self.process.poll() is None, (value, self.log[-20:])
+            time.sleep(0.02)
+        return value
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """SIGTERM; the exit code. Whatever it left behind is killed and reported."""
+        children = psutil.Process(self.pid).children(recursive=True) if self.process.poll() is None else []
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(seconds)
+        finally:
+            self.process.kill()
+            left = psutil.wait_procs(children, timeout=5)[1]
+            for orphan in left:
+                orphan.kill()
+        assert not left, f"orphans: {left}"
+        self._reader.join(5)
+        return code
+
+    def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, _parsed(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _parsed(error.read())
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._changed:
+                    self.log.append(line)
+                    if '"event": "listening"' in line:
+                        self.url = json.loads(line)["url"]
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode()
