@@ -137,7 +137,7 @@ async def _serve(config: Config, specs: tuple[ModelSpec, ...]) -> int:
     return code
 
 
-async def _listen(config: Config, specs: tuple[ModelSpec, ...], daemon: Daemon) -> application.Listener:
+async def _listen(config: Config, specs: tuple[ModelSpec, ...], daemon: Daemon) -> application.Site:
     gateway = Gateway(
         admission=daemon.admission,
         journal=daemon.journal,

@@ -20,7 +20,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slots: int = 8
     """Sequences that decode at the same time."""
     threads: int = 0
-    """CPU threads of a step; 0 = the number of physical cores."""
+    """CPU threads of a step of GGUF models (MLX has no such setting); 0 = the number of physical cores."""
     prefill_chunk: int = 256
     """Prompt tokens of one step while other sequences decode."""
     script: str = ""

@@ -1,0 +1,162 @@
+"""The command line: starts from any folder, and tells mistakes in one sentence with the right exit code."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmx import __version__
+from lmx.cli import run
+
+LMX = str(Path(sys.executable).with_name("lmx"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads the settings of whoever runs it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("command", [[LMX], [sys.executable, "-m", "lmx"]], ids=["lmx", "python -m lmx"])
+def test_it_starts_from_any_folder(command: list[str], tmp_path: Path) -> None:
+    """The installed command and the module both work far from the sources."""
+    done = subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == (f"lmx {__version__}\n", "", 0)
+
+
+def test_it_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
+    """Start-up time counts: no command imports the server, a backend or the event loop before it needs them."""
+    heavy = {"aiohttp", "asyncio", "pykka", "statemachine", "mlx", "llama_cpp", "numpy", "rich"}
+    code = f"import sys, lmx.cli; print({heavy!r} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """The exit code and what was said on stderr: one line, or nothing."""
+    code = run(list(arguments))
+    said = capsys.readouterr().err
+    assert said.count("\n") <= 1
+    return code, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("serve", "--prot", "1"), "No such option: --prot"),
+        (("serve", "--port", "x"), "Invalid value for '--port'"),
+        (("serve", "--port", "99999"), "--port: server.port is 99999, expected a whole number from 0 to 65535."),
+        (("serve", "--config", "nope.toml"), "nope.toml: the config file cannot be read: No such file or directory."),
+        (("serve", "--model", "nope.gguf"), "nope.gguf does not exist"),
+        (("nope",), "No such command 'nope'."),
+        (("ps", "--url", "ftp://x"), "--url is ftp://x, expected something like http://127.0.0.1:1234."),
+        (("diagram", "nope"), "There is no machine nope, expected one of model, loader,"),
+        (("diagram", "model", "--state", "nope"), "nope"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    """Exit code 64, no traceback."""
+    code, said = told(capsys, *arguments)
+    assert code == 64
+    assert said.startswith("lmx: ")
+    assert complaint in said
+
+
+def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Usage, as an error."""
+    assert run([]) == 64
+    assert "serve" in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_environment_stops_every_command_that_reads_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lmx ps` would otherwise ask the wrong server."""
+    monkeypatch.setenv("LMX_PROT", "1")
+    assert told(capsys, "ps") == (64, "lmx: LMX_PROT: there is no such setting (did you mean LMX_PORT?).\n")
+
+
+@pytest.mark.parametrize("arguments", [("ps",), ("chat",), ("load", "m"), ("unload", "m")], ids=lambda words: words[0])
+def test_a_server_that_is_not_there_is_told_as_such(
+    capsys: pytest.CaptureFixture[str], free_port: int, arguments: tuple[str, ...]
+) -> None:
+    """Exit code 69, and the sentence says how to start one."""
+    code, said = told(capsys, *arguments, "--url", f"http://127.0.0.1:{free_port}")
+    assert code == 69
+    assert said.startswith(f"lmx: No server answers at http://127.0.0.1:{free_port}: start one with `lmx serve`")
+
+
+def test_the_address_comes_from_the_settings(
+    capsys: pytest.CaptureFixture[str], free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `lmx serve` listens on is what the other commands ask; a server that listens everywhere is on loopback."""
+    monkeypatch.setenv("LMX_PORT", str(free_port))
+    monkeypatch.setenv("LMX_HOST", "0.0.0.0")
+    assert f"http://127.0.0.1:{free_port}" in told(capsys, "ps")[1]
+
+
+def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
+    """Exit code 69, no traceback, and the sentence names the port and the flag."""
+    (tmp_path / "lmx.toml").write_text("[models.echo]\nbackend = 'fake'\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [LMX, "serve", "--config", "lmx.toml", "--port", str(port), "--log-level", "error"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 69
+    assert done.stderr.startswith(f"lmx: 127.0.0.1:{port} is taken")
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("form", "part"), [("mermaid", "stateDiagram"), ("dot", "digraph"), ("table", "| ")])
+def test_a_machine_is_drawn_without_a_server(capsys: pytest.CaptureFixture[str], form: str, part: str) -> None:
+    """In the three formats that python-statemachine knows."""
+    assert run(["diagram", "model", "--format", form, "--state", "ready"]) == 0
+    assert part in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_running_server_is_seen_and_used(tmp_path: Path) -> None:
+    """ps, unload, load and chat against a real server: its own process, the fake backend, a port that is free."""
+    (tmp_path / "lmx.toml").write_text("guide = false\nserver.port = 0\n[models.echo]\nbackend = 'fake'\n")
+    command = [LMX, "serve", "--config", "lmx.toml", "--log-format", "json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        try:
+            lines = (json.loads(line) for line in server.stdout)
+            url = next(line["url"] for line in lines if line.get("event") == "listening")
+
+            def lmx(*arguments: str, stdin: str = "") -> str:
+                done = subprocess.run(
+                    [LMX, *arguments, "--url", url],
+                    input=stdin,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    cwd=tmp_path,
+                )
+                return done.stdout
+
+            assert json.loads(lmx("load", "echo", "--json")) == {"model": "echo", "state": "ready"}
+            [row] = json.loads(lmx("ps", "--json"))
+            assert (row["model"], row["state"], row["backend"], row["in_flight"]) == ("echo", "ready", "fake", 0)
+            assert "echo" in lmx("ps")
+            assert lmx("chat", stdin="hello").strip()
+            assert lmx("unload", "echo") == "echo is unloaded.\n"
+        finally:
+            server.terminate()
+    assert server.returncode == 0
