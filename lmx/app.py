@@ -144,6 +144,7 @@ async def _listen(config: Config, specs: tuple[ModelSpec, ...], daemon: Daemon) 
         models=tuple(spec.name for spec in specs),
         diagram=diagrams.render,
         started=int(time.time()),
+        default_model=config.default_model or None,
         heartbeat_seconds=config.server.heartbeat_seconds,
     )
     host, port = config.server.host, config.server.port

@@ -1,0 +1,77 @@
+"""/admin: every machine and its diagram; load and unload."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from msgspec import Struct
+
+from lmx.actors.messages import admission, caller
+from lmx.actors.messages.ref import Ref
+from lmx.http import board
+from lmx.http.errors import ApiError, model_not_found, of_refusal, shown
+from lmx.http.gateway import GATEWAY
+from lmx.http.mailbox import ask
+from lmx.http.respond import json
+
+Command = Callable[[str, Ref[caller.Reply]], admission.Message]
+FORMATS = {"mermaid": "text/vnd.mermaid", "dot": "text/vnd.graphviz", "table": "text/markdown"}
+
+
+class ModelState(Struct, frozen=True):
+    model: str
+    state: str
+
+
+async def machines(request: web.Request) -> web.Response:
+    return json(await board.require(request))
+
+
+async def diagram(request: web.Request) -> web.Response:
+    """The actor's machine with its present state marked."""
+    form = request.query.get("format", "mermaid")
+    if form not in FORMATS:
+        text = f"Invalid value: '{shown(form)}'. Supported values are: {', '.join(map(repr, FORMATS))}."
+        raise ApiError(400, text, "invalid_value", "format")
+    actor = request.match_info["actor"]
+    view = board.by_actor(await board.require(request)).get(actor)
+    if view is None:
+        raise ApiError(404, f"There is no actor `{shown(actor)}`.", "actor_not_found", "actor")
+    text = request.app[GATEWAY].diagram(view.machine, view.state, form)
+    return web.Response(text=text, content_type=FORMATS[form], charset="utf-8")
+
+
+async def load(request: web.Request) -> web.Response:
+    """Also out of quarantine: the answer is 200 once the model is ready."""
+    return await _settle(request, admission.LoadModel)
+
+
+async def unload(request: web.Request) -> web.Response:
+    return await _settle(request, admission.UnloadModel)
+
+
+async def _settle(request: web.Request, command: Command) -> web.Response:
+    gateway = request.app[GATEWAY]
+    name = request.match_info["id"]
+    _check_origin(request)
+    if name not in gateway.models:
+        raise model_not_found(name)
+
+    def make(reply_to: Ref[caller.Reply]) -> admission.Message:
+        return command(name, reply_to)
+
+    try:
+        reply = await ask(gateway.admission, make, gateway.admin_seconds)
+    except TimeoutError as error:
+        text = f"The model did not settle within {gateway.admin_seconds:g} s; it goes on trying."
+        raise ApiError(504, text, "timeout") from error
+    if isinstance(reply, caller.Refused):
+        raise of_refusal(reply.refusal)
+    return json(ModelState(reply.model, reply.state))
+
+
+def _check_origin(request: web.Request) -> None:
+    """These posts have no body, so a browser would let any page send them."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise ApiError(403, "Pages of another origin may not do this.", "origin_not_allowed")

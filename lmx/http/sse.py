@@ -1,0 +1,60 @@
+"""Server-sent events as OpenAI's clients read them: `data:` lines only, comments as heartbeats, `[DONE]` at the end.
+
+No `id:` lines and no empty `data:`: both make the openai client parse nothing as JSON.
+"""
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+PING = b": ping\n\n"
+DONE = b"data: [DONE]\n\n"
+SMALL = 16_384
+"""Bytes that asyncio takes without pausing the writer when nothing else is unsent."""
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+
+
+def data(value: Struct) -> bytes:
+    return event_of(msgspec.json.encode(value))
+
+
+def event_of(json: bytes) -> bytes:
+    return b"data: " + json + b"\n\n"
+
+
+class EventStream:
+    """A response whose headers go out with its first write."""
+
+    def __init__(self, request: web.Request, write_seconds: float) -> None:
+        self.response = web.StreamResponse(headers=HEADERS)
+        self._request = request
+        self._write_seconds = write_seconds
+
+    async def send(self, chunk: bytes) -> None:
+        """Write, or raise ConnectionError when the client is gone or reads nothing for too long."""
+        if not chunk:
+            return
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+        transport = self._request.transport
+        if transport is None or (len(chunk) <= SMALL and not transport.get_write_buffer_size()):
+            await self.response.write(chunk)  # cannot block, so it needs no timer
+        else:
+            await self._send_slowly(chunk, transport)
+
+    async def end(self) -> None:
+        await self.response.write_eof()
+
+    async def _send_slowly(self, chunk: bytes, transport: asyncio.Transport) -> None:
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await self.response.write(chunk)
+        except TimeoutError as error:
+            transport.abort()
+            raise ConnectionAbortedError("the client does not read") from error

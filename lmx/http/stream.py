@@ -1,0 +1,77 @@
+"""Streams one exchange: chunks as they come, comments while nothing does, and never a silent end."""
+
+from typing import Protocol, assert_never
+
+from aiohttp import web
+
+from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Prefilled, Refused
+from lmx.http.exchange import Exchange
+from lmx.http.gateway import GATEWAY
+from lmx.http.mailbox import Item
+from lmx.http.replies import Usage, total
+from lmx.http.sse import DONE, PING, EventStream, event_of
+from lmx.machines.types import FinishReason
+
+QUIET_SECONDS = 10.0
+"""Silence between tokens after which a comment is sent."""
+
+
+class Chunks(Protocol):
+    """How one route writes its chunks."""
+
+    def opening(self, index: int) -> bytes: ...
+    def text(self, index: int, text: str) -> bytes: ...
+    def finish(self, index: int, reason: FinishReason) -> bytes: ...
+    def usage(self, usage: Usage) -> bytes:
+        """b"" when it was not asked for."""
+        ...
+
+
+async def stream(request: web.Request, exchange: Exchange, chunks: Chunks) -> web.StreamResponse:
+    """Headers are held back for one heartbeat, so that a refusal keeps its status; later ones travel as events."""
+    gateway = request.app[GATEWAY]
+    out = EventStream(request, gateway.write_seconds)
+    items = await exchange.answered(gateway.heartbeat_seconds)
+    await Streaming(out, exchange, chunks, gateway.heartbeat_seconds).run(items)
+    return out.response
+
+
+class Streaming:
+    def __init__(self, out: EventStream, exchange: Exchange, chunks: Chunks, heartbeat: float) -> None:
+        self._out = out
+        self._exchange = exchange
+        self._chunks = chunks
+        self._pause = heartbeat
+        self._failed = False
+
+    async def run(self, items: list[Item]) -> None:
+        """`items` is what came first; empty means that a heartbeat is due."""
+        while True:
+            written = b"".join([self._render(index, event) for index, event in items])
+            if self._failed or self._exchange.done:
+                break
+            await self._out.send(written or (b"" if items else PING))
+            items = await self._exchange.take(self._pause)
+        if not self._failed:
+            written += self._chunks.usage(total(self._exchange.usages.values()))
+        await self._out.send(written + DONE)
+        await self._out.end()
+
+    def _render(self, index: int, event: Event) -> bytes:
+        if self._failed:
+            return b""
+        match event:
+            case Accepted():
+                return self._chunks.opening(index)
+            case Prefilled():
+                return b""
+            case Delta(text):
+                self._pause = max(self._pause, QUIET_SECONDS)
+                return self._chunks.text(index, text)
+            case Finished(reason):
+                return self._chunks.finish(index, reason)
+            case Refused() | Failed():
+                self._failed = True
+                return event_of(self._exchange.error(event).body())
+            case _:
+                assert_never(event)
