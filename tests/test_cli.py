@@ -159,4 +159,5 @@ def test_a_running_server_is_seen_and_used(tmp_path: Path) -> None:
             assert lmx("unload", "echo") == "echo is unloaded.\n"
         finally:
             server.terminate()
+            server.communicate()
     assert server.returncode == 0

@@ -1,0 +1,3 @@
+from lmx.cli import main
+
+main()

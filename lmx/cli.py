@@ -1,0 +1,230 @@
+"""The `lmx` command. Every command imports what it needs itself, so that the others start fast."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from lmx import __version__
+from lmx.client import Client, ClientError
+
+if TYPE_CHECKING:
+    from lmx.config import Config
+
+USAGE = 64
+INTERNAL = 70
+
+app = typer.Typer(
+    help="An OpenAI-compatible inference server for your own machines.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; default: ~/.lmx/config.toml, if any.")]
+Url = Annotated[str, typer.Option("--url", help="Where the server is; default: as configured.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Model = Annotated[str, typer.Argument(help="Name of a model, as in `lmx ps`.")]
+
+
+class Stop(Exception):
+    """The command cannot go on: one sentence for the user, and the exit code."""
+
+    def __init__(self, message: str, code: int = USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def main() -> NoReturn:
+    """Entry point of `lmx` and `python -m lmx`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; a mistake of the user is one sentence on stderr."""
+    try:
+        return app(args=arguments, prog_name="lmx", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        message, code = error.format_message(), USAGE
+    except (Stop, ClientError) as error:
+        message, code = str(error), error.code
+    except typer.Abort:
+        message, code = "Stopped.", 1
+    except Exception:  # noqa: BLE001 - the end of the program: a fault of ours gets its own exit code
+        traceback.print_exc()
+        message, code = "This is a fault of lmx itself.", INTERNAL
+    if message:  # empty when typer has shown the help instead
+        print(f"lmx: {message}", file=sys.stderr)
+    return code
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lmx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    model: Annotated[list[str] | None, typer.Option(help="[NAME=]PATH of a .gguf file or mlx-lm folder.")] = None,
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 = any.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of one sequence.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Sequences decoded at the same time.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of a step.")] = None,
+    prefill_chunk: Annotated[int | None, typer.Option(help="Prompt tokens of one step.")] = None,
+    default_model: Annotated[str | None, typer.Option(help="Answers requests that name no model.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, console or json.")] = None,
+    chaos: Annotated[bool | None, typer.Option("--chaos", help="Allow fault injection, for tests.")] = None,
+) -> int:
+    """Serve models; without any, the embedded lmx-guide."""
+    flags = {
+        "--host": host,
+        "--port": port,
+        "--context": context,
+        "--slots": slots,
+        "--threads": threads,
+        "--prefill-chunk": prefill_chunk,
+        "--default-model": default_model,
+        "--log-level": log_level,
+        "--log-format": log_format,
+        "--chaos": chaos,
+    }
+    return _serve(_config(config, flags), model or [])
+
+
+def _serve(config: "Config", models: list[str]) -> int:
+    from lmx.catalog import CatalogError, catalog
+
+    try:
+        specs = catalog(config, models)
+    except CatalogError as error:
+        raise Stop(str(error)) from None
+    from lmx.app import StartError
+    from lmx.app import serve as start
+
+    try:
+        return start(config, specs)
+    except StartError as error:
+        raise Stop(str(error), error.code) from None
+
+
+@app.command()
+def ps(config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
+    """Show the models and what they are doing."""
+    machines = _client(url, config).machines()["machines"]
+    models = [_summary(machine) for machine in machines if machine["actor"].startswith("model:")]
+    if as_json:
+        print(json.dumps(models))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "state", "since", "backend", "context", "in flight", "why", box=None, pad_edge=False)
+    for row in models:
+        cells = {**row, "since": _ago(row["since"])}
+        table.add_row(*("" if cell is None else str(cell) for cell in cells.values()))
+    Console().print(table)
+
+
+def _summary(machine: Mapping[str, Any]) -> dict[str, Any]:
+    facts = machine["facts"]
+    return {
+        "model": machine["actor"].removeprefix("model:"),
+        "state": machine["state"],
+        "since": machine["since"],
+        "backend": facts.get("backend"),
+        "context": facts.get("context"),
+        "in_flight": facts.get("in_flight"),
+        "why": machine["reason"],
+    }
+
+
+def _ago(unix_seconds: float) -> str:
+    seconds = max(0, int(time.time() - unix_seconds))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option(help="Default: the server's default model.")] = "",
+    config: ConfigFile = None,
+    url: Url = "",
+) -> None:
+    """Talk with a model in the terminal; from a pipe, ask one question."""
+    from lmx.chat import converse
+
+    client = _client(url, config)
+    converse(client, model or client.models()[0])
+
+
+@app.command()
+def load(model: Model, config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
+    """Load a model, also one in quarantine, and wait until it is ready."""
+    _report(_client(url, config).load(model), as_json)
+
+
+@app.command()
+def unload(model: Model, config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
+    """Unload a model when its running requests have ended."""
+    _report(_client(url, config).unload(model), as_json)
+
+
+def _report(answer: Mapping[str, Any], as_json: bool) -> None:
+    print(json.dumps(answer) if as_json else f"{answer['model']} is {answer['state']}.")
+
+
+@app.command()
+def diagram(
+    machine: Annotated[str, typer.Argument(help="model, loader, admission, crash_loop, server or sequence.")],
+    form: Annotated[Literal["mermaid", "dot", "table"], typer.Option("--format")] = "mermaid",
+    state: Annotated[str | None, typer.Option(help="Mark this state as the one it is in.")] = None,
+) -> None:
+    """Draw a state machine; needs no server."""
+    from lmx.machines.diagrams import NAMES, render
+
+    if machine not in NAMES:
+        raise Stop(f"There is no machine {machine}, expected one of {', '.join(NAMES)}.")
+    try:
+        print(render(machine, state, form))
+    except ValueError as error:
+        raise Stop(f"{error}.") from None
+
+
+def _config(file: Path | None, flags: Mapping[str, object]) -> "Config":
+    from lmx.config import ConfigError, load
+
+    try:
+        return load(file, os.environ, flags)
+    except ConfigError as error:
+        raise Stop(str(error)) from None
+
+
+def _client(url: str, file: Path | None) -> Client:
+    return Client(url or _own_url(_config(file, {})))
+
+
+def _own_url(config: "Config") -> str:
+    """Where a server with this config is reached from here; one that listens everywhere, on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"

@@ -1,0 +1,188 @@
+"""What a user may set, as frozen values. `lmx.settings` reads them; docs/config.md is generated from the docstrings."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
+
+from lmx.settings import ConfigError, Key, Layer, from_names, from_toml, merge, settings
+
+__all__ = ["Config", "ConfigError", "ModelConfig", "load"]
+
+DEFAULT_FILE = "~/.lmx/config.toml"
+PREFIX = "LMX_"
+FILE_VARIABLE = "LMX_CONFIG"
+
+# The short names of the settings that are given most: `LMX_PORT` is `LMX_SERVER_PORT`, and the flag is `--port`.
+SHORT = {
+    "host": ("server", "host"),
+    "port": ("server", "port"),
+    "context": ("defaults", "context"),
+    "slots": ("defaults", "slots"),
+    "threads": ("defaults", "threads"),
+    "prefill_chunk": ("defaults", "prefill_chunk"),
+    "log_level": ("logs", "level"),
+    "log_format": ("logs", "format"),
+}
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=604_800)]
+
+
+class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The socket and its life."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Address to listen on; anything but loopback lets other machines in."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 1234
+    """TCP port to listen on; 0 = any free one."""
+    drain_seconds: Seconds = 30.0
+    """How long requests in flight may take to finish after SIGTERM."""
+    heartbeat_seconds: Seconds = 1.0
+    """Pause between comments that keep a stream alive before its first token."""
+
+
+class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much work is taken."""
+
+    max_in_flight: Count = 256
+    """Requests admitted at the same time; more are refused with 429."""
+    throttle_at: Count = 128
+    """Requests in flight from which on `per_client` is enforced; at most `max_in_flight`."""
+    per_client: Count = 64
+    """Requests that one client may have in flight while the server is throttled."""
+    request_seconds: Seconds = 600.0
+    """How long one request may take from admission to its last token."""
+
+
+class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The memory that models share."""
+
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """Part of the machine's memory that loaded models may take together."""
+
+
+class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged, and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
+    format: Literal["auto", "console", "json"] = "auto"
+    """`console` for people, `json` for programs; `auto` = console on a terminal."""
+
+
+class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For every model that does not set its own value."""
+
+    context: Count = 4096
+    """Tokens of one sequence, prompt and completion; the model's own limit is the upper bound."""
+    slots: Count = 8
+    """Sequences that one model decodes at the same time."""
+    threads: Annotated[int, Meta(ge=0)] = 0
+    """CPU threads of a step of GGUF models (MLX has no such setting); 0 = the number of physical cores."""
+    prefill_chunk: Count = 256
+    """Prompt tokens that are read in one step while other sequences decode."""
+
+
+class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model, `[models.NAME]`; what is not set comes from `[defaults]`."""
+
+    path: str = ""
+    """A `.gguf` file or an mlx-lm folder, relative to the config file; only `fake` needs none."""
+    backend: Literal["auto", "mlx", "llama_cpp", "fake"] = "auto"
+    """What runs it; `auto` = by the kind of file."""
+    context: Count | None = None
+    """As in `[defaults]`."""
+    slots: Count | None = None
+    """As in `[defaults]`."""
+    threads: Annotated[int, Meta(ge=0)] | None = None
+    """As in `[defaults]`."""
+    prefill_chunk: Count | None = None
+    """As in `[defaults]`."""
+    preload: bool = True
+    """Load it when the server starts; `false` = with its first request."""
+    script: str = ""
+    """What the `fake` backend acts out."""
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings."""
+
+    server: Server = Server()
+    admission: Admission = Admission()
+    memory: Memory = Memory()
+    logs: Logs = Logs()
+    defaults: Defaults = Defaults()
+    models: dict[str, ModelConfig] = field(default_factory=dict)
+    default_model: str = ""
+    """Model of requests that name none; empty = they are refused."""
+    guide: bool = True
+    """Offer the embedded model `lmx-guide` beside the others."""
+    state_dir: str = "~/.lmx"
+    """Folder of what lmx remembers between starts."""
+    chaos: bool = False
+    """Allow faults to be injected through the admin routes; for tests only."""
+
+
+VARIABLES: Mapping[str, Key] = {
+    **{PREFIX + "_".join(setting.key).upper(): setting.key for setting in settings(Config)},
+    **{PREFIX + name.upper(): key for name, key in SHORT.items()},
+}
+FLAGS: Mapping[str, Key] = {
+    **{"--" + "-".join(setting.key).replace("_", "-"): setting.key for setting in settings(Config)},
+    **{"--" + name.replace("_", "-"): key for name, key in SHORT.items()},
+}
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """Read the TOML file, then `LMX_*` variables, then flags (`{"--port": 8000}`, None = not given).
+
+    `file`, or else the one that LMX_CONFIG names, must exist; `~/.lmx/config.toml` may. Raises ConfigError.
+    """
+    named = file or (Path(environ[FILE_VARIABLE]) if FILE_VARIABLE in environ else None)
+    path = Path(os.path.abspath(os.path.expanduser(named or DEFAULT_FILE)))
+    layers = [from_toml(_read(path), str(path), Config)] if named or path.exists() else []
+    variables = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+    layers.append(from_names(variables, VARIABLES, aside=frozenset({FILE_VARIABLE})))
+    layers.append(from_names({name: value for name, value in flags.items() if value is not None}, FLAGS))
+    config = merge(Config, layers)
+    _check(config, layers)
+    return _absolute(config, path.parent)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: the config file cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the config file is not UTF-8 text.") from None
+
+
+def _check(config: Config, layers: list[Layer]) -> None:
+    """What no single value shows. Raises ConfigError that names the last place that set one of the two."""
+
+    def where(*keys: Key) -> str:
+        return next(layer.where(key) for layer in reversed(layers) for key in keys if key in layer.values)
+
+    limits = config.admission
+    if limits.throttle_at > limits.max_in_flight:
+        place = where(("admission", "throttle_at"), ("admission", "max_in_flight"))
+        expected = f"expected at most max_in_flight ({limits.max_in_flight})"
+        raise ConfigError(f"{place}: admission.throttle_at is {limits.throttle_at}, {expected}.")
+    for name, model in config.models.items():
+        if not model.path and model.backend != "fake":
+            place = layers[0].where(("models", name))
+            raise ConfigError(f"{place}: models.{name} has no path, expected a .gguf file or an mlx-lm folder.")
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    """Paths without `~`; those of models are relative to the config file's folder."""
+    models = {
+        name: replace(model, path=str(folder / os.path.expanduser(model.path)) if model.path else "")
+        for name, model in config.models.items()
+    }
+    return replace(config, models=models, state_dir=os.path.expanduser(config.state_dir))
