@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import psutil
@@ -59,7 +60,7 @@ async def test_cancelled_requests_leave_nothing(serve: Serve, backend: str) -> N
     worker = server.worker("m")
     ask = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
 
-    def at_rest() -> dict[str, object]:
+    def at_rest() -> Any:
         """After an ordinary request, with nothing in flight."""
         assert server.post("/v1/chat/completions", ask)[0] == 200
         return server.until(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.guide import GGUF, MLX
 from tests.support.server import Server
@@ -34,7 +35,7 @@ QUESTIONS = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started = Server(tmp_path_factory.mktemp("openai"), CONFIG).ready()
     for model in MODELS:
-        started.until(lambda name=model: started.machine(f"model:{name}")["state"], lambda state: state == "ready", 60)
+        started.loaded(model)
     yield started
     assert started.stop() == 0
 
@@ -45,7 +46,7 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
         yield opened
 
 
-def user(text: str) -> list[dict[str, str]]:
+def user(text: str) -> list[ChatCompletionMessageParam]:
     return [{"role": "user", "content": text}]
 
 

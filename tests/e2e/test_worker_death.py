@@ -29,7 +29,7 @@ def both(serve: Serve) -> Server:
     """A server whose two models are ready."""
     server = serve(TWO).ready()
     for model in ("victim", "bystander"):
-        server.until(lambda name=model: server.machine(f"model:{name}")["state"], lambda state: state == "ready")
+        server.loaded(model)
     return server
 
 
@@ -52,7 +52,8 @@ def test_kill_9_in_mid_stream(serve: Serve) -> None:
     begun = {"victim": threading.Event(), "bystander": threading.Event()}
     texts = {"victim": "x" * 3000, "bystander": "y" * 200}
     threads = [
-        threading.Thread(target=stream, args=(server, model, texts[model], seen[model], begun[model])) for model in texts
+        threading.Thread(target=stream, args=(server, model, text, seen[model], begun[model]))
+        for model, text in texts.items()
     ]
     for thread in threads:
         thread.start()
@@ -91,15 +92,13 @@ def test_the_official_client_sees_an_error_not_a_short_answer(serve: Serve) -> N
     """A stream that was cut raises APIError in the openai client: nobody takes half an answer for a whole one."""
     server = both(serve)
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-    got = ""
+    chunks = client.chat.completions.create(
+        model="victim", messages=[{"role": "user", "content": "x" * 3000}], stream=True
+    )
+    got = next(text for chunk in chunks if (text := chunk.choices[0].delta.content))
+    os.kill(server.worker("victim"), signal.SIGKILL)
     with pytest.raises(openai.APIError, match="SIGKILL"):
-        for chunk in client.chat.completions.create(
-            model="victim", messages=[{"role": "user", "content": "x" * 3000}], stream=True
-        ):
-            if not got and chunk.choices[0].delta.content:
-                os.kill(server.worker("victim"), signal.SIGKILL)
-            got += chunk.choices[0].delta.content or ""
-    assert got
+        got += "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert set(got) == {"x"}
 
 

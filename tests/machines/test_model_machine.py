@@ -53,6 +53,7 @@ def test_a_death_in_any_living_state_backs_off_and_ends_what_ran(state: str) -> 
     born = machine(*READY[: {"loading": 2, "warming": 3, "canary": 4, "ready": 5}[state]])
     abort, give_back, schedule = born.step("worker_exited", **DIES)
     assert born.current == "backoff"
+    assert isinstance(abort, life.AbortRunning)
     assert abort.failure.kind is FailureKind.WORKER_DIED
     assert isinstance(give_back, life.GiveBackMemory)
     assert schedule == life.Schedule(0.0, "retry")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from random import Random
+from typing import Any, TypeVar
 
 import pykka
 
@@ -22,6 +23,7 @@ from lmx.machines.types import Chat, Generation, ModelSpec, Sampling
 from lmx.system import ProcessLauncher, SystemClock
 from tests.support.inbox import Inbox
 
+V = TypeVar("V")
 GB = 1_000_000_000
 
 
@@ -39,9 +41,9 @@ def fake(name: str, script: str = "", **fields: int) -> ModelSpec:
     return ModelSpec(name=name, path="", backend="fake", script=script, **fields)
 
 
-def ask(text: str, max_tokens: int | None = None, **fields: object) -> Generation:
+def ask(text: str, max_tokens: int | None = None) -> Generation:
     prompt = Chat(({"role": "user", "content": text},))
-    return Generation(prompt=prompt, max_tokens=max_tokens, sampling=Sampling(temperature=0.0), **fields)
+    return Generation(prompt=prompt, max_tokens=max_tokens, sampling=Sampling(temperature=0.0))
 
 
 class Actors:
@@ -62,7 +64,7 @@ class Actors:
         self.supervisor = self._address(SupervisorActor.start(self.clock, self.escalations.append))
         self.journal = self._address(JournalActor.start(self.supervisor))
         self.house = House(self.journal, self.supervisor, self.timers, self.clock)
-        self.models: dict[str, Address] = {}
+        self.models: dict[str, Address[Any]] = {}
         self.loader = self._address(LoaderActor.start(self.house, gauge or Plenty(), 0.9, self.models))
         for spec in specs:
             arguments = (self.house, spec, need, record, self.loader, ProcessLauncher(), Random(1))
@@ -71,7 +73,7 @@ class Actors:
             AdmissionActor.start(self.house, self.models, limits or Limits(), request_seconds)
         )
 
-    def _address(self, actor: pykka.ActorRef) -> Address:
+    def _address(self, actor: pykka.ActorRef[Any]) -> Address[Any]:
         return Address(actor)
 
     def close(self) -> None:
@@ -80,7 +82,8 @@ class Actors:
         self.timers.stop()
 
     def submit(self, model: str, generation: Generation, client_name: str = "me") -> tuple[str, Inbox[client.Event]]:
-        request_id, sink = f"r{next(self._ids)}", Inbox()
+        request_id = f"r{next(self._ids)}"
+        sink: Inbox[client.Event] = Inbox()
         self.admission.tell(admission.Submit(request_id, model, client_name, generation, sink))
         return request_id, sink
 
@@ -97,15 +100,22 @@ class Actors:
     def board(self) -> journal.Board:
         sink: Inbox[journal.Board] = Inbox()
         self.journal.tell(journal.Read(sink))
-        return sink.wait_for(journal.Board)
+        board: journal.Board = sink.wait_for(journal.Board)
+        return board
 
     def view(self, actor: str) -> journal.MachineView:
         return next(view for view in self.board().machines if view.actor == actor)
 
+    def pid(self, model: str) -> int:
+        """Of the model's worker."""
+        pid = self.view(f"model:{model}").facts["pid"]
+        assert isinstance(pid, int)
+        return pid
+
     def await_state(self, actor: str, state: str, seconds: float = 20.0) -> journal.MachineView:
         return self.until(lambda: self.view(actor), lambda view: view.state == state, seconds)
 
-    def until(self, read: Callable, good: Callable, seconds: float = 20.0):
+    def until(self, read: Callable[[], V], good: Callable[[V], bool], seconds: float = 20.0) -> V:
         """Read again and again until it is good; fail after `seconds`."""
         deadline = time.monotonic() + seconds
         while not good(value := read()):

@@ -74,6 +74,10 @@ class Server:
         machines = self.get("/admin/machines")[1]["machines"]
         return next(machine for machine in machines if machine["actor"] == actor)
 
+    def loaded(self, model: str) -> None:
+        """Wait until this model is ready; /readyz is content with any."""
+        self.until(lambda: self.machine(f"model:{model}")["state"], lambda state: state == "ready", 60.0)
+
     def worker(self, model: str) -> int:
         return int(self.machine(f"model:{model}")["facts"]["pid"])
 

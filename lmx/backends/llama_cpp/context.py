@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Sequence
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from lmx.backends.base import LoadError
 from lmx.backends.llama_cpp.batch import Batch, Part
