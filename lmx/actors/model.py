@@ -133,8 +133,8 @@ class ModelActor(MachineActor[model.Message]):
             case life.WarmUp():
                 self._seat.send(frames.WarmUp())
             case life.RunCanary():
-                self._canary = CanaryRun(self._record, self._chat, self._canary_done)
-                self._seat.send(self._canary.insert())
+                self._canary = CanaryRun(self._record, self._chat, self._seat.send, self._canary_done)
+                self._canary.sing()
             case life.StopWorker():
                 self._seat.send(frames.Shutdown())
             case life.KillWorker():
@@ -214,11 +214,11 @@ class ModelActor(MachineActor[model.Message]):
     def _stepped(self, seqs: tuple[frames.SeqStep, ...]) -> None:
         ended = False
         for did in seqs:
-            if did.seq < 0:
-                self._canary_stepped(did)
-                continue
-            self.sequences.stepped(did)
-            ended = ended or did.finish is not None
+            if did.seq >= 0:
+                self.sequences.stepped(did)
+                ended = ended or did.finish is not None
+            elif self._canary is not None:
+                self._canary.heard(did)
         if ended:
             self._settle()
 
@@ -228,11 +228,6 @@ class ModelActor(MachineActor[model.Message]):
         else:
             self.sequences.refuse(seq, refusal)
             self._settle()
-
-    def _canary_stepped(self, did: frames.SeqStep) -> None:
-        again = self._canary.heard(did) if self._canary is not None else None
-        if again is not None:
-            self._seat.send(again)
 
     def _canary_done(self, error: str) -> None:
         if error:
