@@ -53,7 +53,9 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
     def plain(self) -> dict[str, str]:
         """As chat templates read it: one string, and OpenAI's newer name of `system` undone."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        given = {"name": self.name, "tool_call_id": self.tool_call_id}
+        labels = {field: value for field, value in given.items() if value is not None}
+        return {"role": "system" if self.role == "developer" else self.role, "content": text, **labels}
 
 
 class Common(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

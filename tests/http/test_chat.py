@@ -79,7 +79,7 @@ async def test_what_is_asked_reaches_the_model(served: Served) -> None:
         (
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "ab"},
-            {"role": "tool", "content": "42"},
+            {"role": "tool", "content": "42", "tool_call_id": "x"},
         )
     )
     assert asked.generation.sampling == Sampling(

@@ -1,5 +1,6 @@
 """The Backend protocol on llama.cpp: every step is one llama_decode over all running sequences."""
 
+import time
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -11,6 +12,7 @@ from lmx.backends.llama_cpp.context import Context
 from lmx.backends.llama_cpp.library import errors
 from lmx.backends.llama_cpp.model import Model
 from lmx.backends.llama_cpp.row import Row, share
+from lmx.backends.llama_cpp.threads import ThreadGovernor
 from lmx.backends.sampling import NonFiniteLogits, Sampler
 from lmx.machines.types import ModelSpec
 
@@ -31,6 +33,7 @@ class LlamaCppBackend:
 
     _model: Model
     _context: Context
+    _governor: ThreadGovernor
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
@@ -50,6 +53,7 @@ class LlamaCppBackend:
         self._free = set(range(self._context.slots))
         vocab = model.vocab
         self._banned = vocab.banned_tokens()
+        self._governor = ThreadGovernor(self._context.threads)
         return Info(
             version=f"llama-cpp-python {llama_cpp.__version__}",
             context=self._context.length,
@@ -67,11 +71,12 @@ class LlamaCppBackend:
         return self._model.vocab.encode(text, special=special)
 
     def warm_up(self) -> None:
-        """Some prompt tokens of one slot, then one token of every slot: the two shapes that steps have."""
+        """One token with one thread and with all; then the shapes that steps have: a prompt, a token of each slot."""
         context = self._context
         prompt = [0] * min(context.length, WARM_UP_TOKENS)
         context.set_warm_up(True)
-        codes = [context.decode([Part(0, 0, prompt, logits=True)])]
+        codes = [self._try_out(threads) for threads in (1, 1, context.threads, context.threads)]
+        codes.append(context.decode([Part(0, 0, prompt, logits=True)]))
         context.set_warm_up(False)
         context.forget(0)
         codes.append(context.decode([Part(slot, 0, (0,), logits=True) for slot in range(context.slots)]))
@@ -79,6 +84,20 @@ class LlamaCppBackend:
             context.forget(slot)
         if any(codes):
             raise EngineFatal(f"warm-up: llama_decode returned {codes}: {errors.reason()}")
+
+    def _try_out(self, threads: int) -> int:
+        """Let the governor know what a token takes with so many threads: the machine may be busy already."""
+        self._context.set_threads(threads)
+        began = time.perf_counter()
+        code = self._context.decode([Part(0, 0, (0,), logits=True)])
+        now = time.perf_counter()
+        if threads == 1:
+            self._governor.calibrate(now - began)
+        else:
+            self._governor.stepped(1, now - began, now)
+        self._context.forget(0)
+        self._context.set_threads(self._governor.threads)
+        return code
 
     def free_slots(self) -> int:
         return len(self._free)
@@ -93,7 +112,7 @@ class LlamaCppBackend:
         work = self._plan(chunk)
         if not work:
             return []
-        code = self._context.decode([part for _, part in work])
+        code = self._decode([part for _, part in work])
         if self._separable(code) and len(work) > 1:
             return [event for one in work for event in self._events([one], self._context.decode([one[1]]))]
         return self._events(work, code)
@@ -113,6 +132,16 @@ class LlamaCppBackend:
             self._rows.clear()
             self._context.close()
             self._model.close()
+
+    def _decode(self, parts: list[Part]) -> int:
+        began, threads = time.perf_counter(), self._governor.threads
+        code = self._context.decode(parts)
+        if all(len(part.tokens) == 1 for part in parts):
+            now = time.perf_counter()
+            self._governor.stepped(len(parts), now - began, now)
+        if self._governor.threads != threads:
+            self._context.set_threads(self._governor.threads)
+        return code
 
     def _plan(self, chunk: int) -> list[tuple[Row, Part]]:
         """What this step computes, in the order of slots: a token of each decoding row, and some prompt tokens."""

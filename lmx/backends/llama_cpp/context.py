@@ -40,6 +40,8 @@ class Context:
         self._row = ctypes.c_float * model.vocab.size
         self._batch = Batch(lib.llama_n_batch(self._handle))
         self.batch_tokens = self._batch.size
+        self.threads = int(lib.llama_n_threads(self._handle))
+        """As wanted; see ThreadGovernor for what is used."""
 
     def decode(self, parts: Sequence[Part]) -> int:
         """Compute `parts`, which are in the order of their slots; returns llama_decode's code."""
@@ -64,6 +66,10 @@ class Context:
     def wipe(self) -> None:
         """Drop all slots and zero the cache: a NaN left in it reaches the next sequence through masked attention."""
         lib.llama_memory_clear(self._memory, True)
+
+    def set_threads(self, count: int) -> None:
+        """For the decodes that follow."""
+        lib.llama_set_n_threads(self._handle, count, count)
 
     def set_warm_up(self, on: bool) -> None:
         """While on, a decode touches all weights (every expert of a mixture)."""
