@@ -74,13 +74,13 @@ class Daemon:
                 ModelActor.start(house, spec, need_bytes(spec), guide_record.of(spec), load, launcher, Random())
             )
         history: StartHistory = StartFile(Path(config.state_dir).expanduser())
-        loop_watch: Ref[crash_loop.Message] = self._enlist(CrashLoopActor.start(house, history, load))
+        self.crash_loop: Ref[crash_loop.Message] = self._enlist(CrashLoopActor.start(house, history, load))
         asks = config.admission
         limits = Limits(max_in_flight=asks.max_in_flight, throttle_at=asks.throttle_at, per_client=asks.per_client)
         self.admission: Ref[admission.Message] = self._enlist(
             AdmissionActor.start(house, models, limits, asks.request_seconds)
         )
-        self.server: Ref[server.Message] = self._start_server(house, loop_watch, models)
+        self.server: Ref[server.Message] = self._start_server(house, models)
 
     def stop(self) -> None:
         """Stop the actors, the last started first; blocks for seconds at most."""
@@ -88,12 +88,10 @@ class Daemon:
             actor.stop(STOP_SECONDS)
         self._timers.stop()
 
-    def _start_server(
-        self, house: House, loop_watch: Ref[crash_loop.Message], models: Mapping[str, Ref[model.Message]]
-    ) -> Ref[server.Message]:
+    def _start_server(self, house: House, models: Mapping[str, Ref[model.Message]]) -> Ref[server.Message]:
         names = [spec.name for spec in preloaded(self._config, self._specs)]
         drain = self._config.server.drain_seconds
-        return self._enlist(ServerActor.start(house, self.admission, loop_watch, models, names, drain, self._exit))
+        return self._enlist(ServerActor.start(house, self.admission, self.crash_loop, models, names, drain, self._exit))
 
     def _enlist(self, actor: pykka.ActorRef[Any]) -> Address[Any]:
         address: Address[Any] = Address(actor)
@@ -141,6 +139,7 @@ async def _listen(config: Config, specs: tuple[ModelSpec, ...], daemon: Daemon) 
     gateway = Gateway(
         admission=daemon.admission,
         journal=daemon.journal,
+        crash_loop=daemon.crash_loop,
         models=tuple(spec.name for spec in specs),
         diagram=diagrams.render,
         started=int(time.time()),

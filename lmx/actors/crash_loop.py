@@ -31,14 +31,15 @@ class CrashLoopActor(MachineActor[crash_loop.Message]):
 
     def receive(self, message: crash_loop.Message) -> None:
         match message:
-            case crash_loop.Started(reply_to):
+            case crash_loop.Started(server_ref):
                 self._started()
-                reply_to.tell(server.Recovered(self._reason))
+                server_ref.tell(server.Recovered(self._reason))
             case crash_loop.StoppedCleanly():
                 self._write([])
-            case crash_loop.Release():
+            case crash_loop.Release(reply_to):
                 if self.machine.current == "safe_mode":
-                    self.feed("release", "by an admin")
+                    self.feed("release", "An admin ended safe mode.")
+                reply_to.tell(crash_loop.Released(self.machine.current))
             case crash_loop.StateTimedOut(generation, event):
                 self.timed_out(generation, event)
             case _:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from msgspec import Struct
 
-from lmx.actors.messages import admission, caller
+from lmx.actors.messages import admission, caller, crash_loop
 from lmx.actors.messages.ref import Ref
 from lmx.http import board
 from lmx.http.errors import ApiError, model_not_found, of_refusal, shown
@@ -48,6 +48,13 @@ async def load(request: web.Request) -> web.Response:
 
 async def unload(request: web.Request) -> web.Response:
     return await _settle(request, admission.UnloadModel)
+
+
+async def end_safe_mode(request: web.Request) -> web.Response:
+    """Let models load by themselves again, after a crash loop."""
+    gateway = request.app[GATEWAY]
+    _check_origin(request)
+    return json(await ask(gateway.crash_loop, crash_loop.Release, gateway.board_seconds))
 
 
 async def _settle(request: web.Request, command: Command) -> web.Response:

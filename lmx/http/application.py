@@ -38,6 +38,7 @@ def build(gateway: Gateway) -> web.Application:
     _route(app, "GET", "/admin/machines/{actor:.+}/diagram", admin.diagram)
     _route(app, "POST", "/admin/models/{id:.+}/load", admin.load)
     _route(app, "POST", "/admin/models/{id:.+}/unload", admin.unload)
+    _route(app, "POST", "/admin/safe-mode/release", admin.end_safe_mode)
     _route(app, "GET", "/", page.index)
     _route(app, "GET", "/static/{name}", page.file)
     return app

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from lmx.actors.messages import admission, journal
+from lmx.actors.messages import admission, crash_loop, journal
 from lmx.actors.messages.ref import Ref
 from lmx.http.mailbox import Post
 
@@ -14,10 +14,11 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
-    """The two actors that HTTP talks to, and what is known before any request."""
+    """The actors that HTTP talks to, and what is known before any request."""
 
     admission: Ref[admission.Message]
     journal: Ref[journal.Message]
+    crash_loop: Ref[crash_loop.Message]
     models: tuple[str, ...]
     """Names that may be asked for, whatever their state."""
     diagram: Callable[[str, str | None, str], str]

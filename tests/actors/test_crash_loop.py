@@ -51,7 +51,9 @@ def test_the_third_start_within_a_minute_is_safe_mode(house: Actors) -> None:
     reason, actor, told = begin(house, history)
     assert "3 times" in reason
     assert told.wait_for(loader.SetSafeMode) == loader.SetSafeMode(reason)
-    actor.tell(crash_loop.Release())
+    answer: Inbox[crash_loop.Released] = Inbox()
+    actor.tell(crash_loop.Release(answer))
+    assert answer.wait_for(crash_loop.Released) == crash_loop.Released("watching")
     told.wait(lambda messages: messages[-1] == loader.SetSafeMode(""))
     for each in (*actors, actor):
         assert each.stop(5.0)

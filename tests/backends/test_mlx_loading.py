@@ -1,5 +1,6 @@
 """What the mlx backend makes of a model folder: what it refuses, what it reads from it, what that costs."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -109,13 +110,14 @@ def test_a_load_can_be_aborted_at_any_report(folder: Path, fraction: float) -> N
 
 def test_close_gives_the_memory_back() -> None:
     """After close nothing of the model is left; a second close, or one without a model, does nothing."""
+    gc.collect()
     before = mx.get_active_memory()
     backend = MlxBackend()
     backend.load(ModelSpec(name="tiny", path=str(models.mlx_folder()), backend="mlx"), lambda _: True)
     backend.warm_up()
     assert mx.get_active_memory() > before
     backend.close()
-    assert mx.get_active_memory() == before
+    assert mx.get_active_memory() <= before
     backend.close()
     MlxBackend().close()
 

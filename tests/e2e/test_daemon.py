@@ -114,6 +114,8 @@ def test_three_unclean_starts_end_in_safe_mode(tmp_path: Path) -> None:
     assert (status, body["error"]["code"]) == (503, "safe_mode")
     assert server.post("/admin/models/echo/load", {})[0] == 200
     assert server.post("/v1/completions", {"model": "echo", "prompt": "x"})[0] == 200
+    assert server.post("/admin/safe-mode/release", {}) == (200, {"state": "watching"})
+    assert server.machine("crash_loop")["state"] == "watching"
     assert server.stop() == 0
 
 

@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from lmx.http import application
 from lmx.http.gateway import Gateway
 from tests.support.dummies import DummyAdmission, DummyJournal, view
+from tests.support.inbox import Inbox
 
 
 class Served:
@@ -70,7 +71,12 @@ async def serve() -> AsyncIterator[Serve]:
             view("server", "serving", "Server"), view("model:m", "ready", context=4096), view("model:org/n", "unloaded")
         )
         gateway = Gateway(
-            admission=admission, journal=journal, models=("m", "org/n"), diagram=draw, started=1_700_000_000
+            admission=admission,
+            journal=journal,
+            crash_loop=Inbox(),
+            models=("m", "org/n"),
+            diagram=draw,
+            started=1_700_000_000,
         )
         served = Served(replace(gateway, **fields), admission, journal)
         site = await application.start(application.build(served.gateway), "127.0.0.1", 0, shutdown_seconds=2)

@@ -16,8 +16,16 @@ class StoppedCleanly(Struct, frozen=True):
     """The daemon stops because it was asked to."""
 
 
+class Released(Struct, frozen=True):
+    """The answer to `Release`: the state that the machine is in now."""
+
+    state: str
+
+
 class Release(Struct, frozen=True):
-    """An admin ends safe mode."""
+    """An admin ends safe mode, if it is on."""
+
+    reply_to: Ref[Released]
 
 
 class StateTimedOut(Struct, frozen=True):
