@@ -92,7 +92,6 @@ def serve(
     default_model: Annotated[str | None, typer.Option(help="Answers requests that name no model.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, console or json.")] = None,
-    chaos: Annotated[bool | None, typer.Option("--chaos", help="Allow fault injection, for tests.")] = None,
 ) -> int:
     """Serve models; without any, the embedded lmx-guide."""
     flags = {
@@ -105,7 +104,6 @@ def serve(
         "--default-model": default_model,
         "--log-level": log_level,
         "--log-format": log_format,
-        "--chaos": chaos,
     }
     return _serve(_config(config, flags), model or [])
 

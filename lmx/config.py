@@ -123,8 +123,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Offer the embedded model `lmx-guide` beside the others."""
     state_dir: str = "~/.lmx"
     """Folder of what lmx remembers between starts."""
-    chaos: bool = False
-    """Allow faults to be injected through the admin routes; for tests only."""
 
 
 VARIABLES: Mapping[str, Key] = {
