@@ -1,4 +1,4 @@
-"""Train lmx-guide from lmx/guide/corpus and write it as GGUF and as an MLX folder: about ten minutes on two cores.
+"""Train lmx-guide from lmx/guide/corpus and write it as GGUF and as an MLX folder: about twelve minutes on two cores.
 
 Only this script and guide_torch.py need torch, which lmx itself does not. In an environment of its own:
 `pip install torch==2.13.0 numpy tokenizers gguf jinja2 rich`, then `python scripts/train_guide.py`.
@@ -204,7 +204,7 @@ def half_weights(model: Llama) -> Weights:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=GUIDE)
     options = parser.parse_args()
