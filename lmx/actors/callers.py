@@ -15,6 +15,10 @@ class Callers:
         if reply_to is not None:
             self._waiting.append((state, reply_to))
 
+    def wait_for(self, state: str) -> bool:
+        """Whether anybody does."""
+        return any(wanted == state for wanted, _ in self._waiting)
+
     def settle(self, state: str) -> None:
         """The model is in `state`."""
         self._tell(state, caller.Settled(self._name, state))

@@ -46,8 +46,8 @@ class LoaderActor(MachineActor[loader.Message]):
             case loader.Acquire():
                 self._queue.append(message)
                 self._next()
-            case loader.Withdraw(name):
-                self._withdraw(name)
+            case loader.Withdraw(name, ticket):
+                self._withdraw(name, ticket)
             case loader.Loaded(name):
                 self._touch(name)
                 self._end_turn(name, "loaded")
@@ -74,7 +74,7 @@ class LoaderActor(MachineActor[loader.Message]):
             case Grant():
                 assert self._current is not None
                 self._held[self._current.model] = self._current.need_bytes
-                self._current.reply_to.tell(model.Granted())
+                self._current.reply_to.tell(model.Granted(self._current.ticket))
             case Refuse():
                 self._refuse()
             case Next():
@@ -128,7 +128,7 @@ class LoaderActor(MachineActor[loader.Message]):
             refusal = Refusal(RefusalKind.INSUFFICIENT_MEMORY, self._figures(self._plan), 10.0)
         else:
             refusal = Refusal(RefusalKind.INSUFFICIENT_MEMORY, "Other models did not leave in time.", 10.0)
-        self._current.reply_to.tell(model.Refused(refusal))
+        self._current.reply_to.tell(model.Refused(self._current.ticket, refusal))
 
     def _touch(self, name: str) -> None:
         if name in self._held:
@@ -149,7 +149,12 @@ class LoaderActor(MachineActor[loader.Message]):
         if self.machine.current == "evicting":
             self.feed("eviction_refused", f"{name} is in use")
 
-    def _withdraw(self, name: str) -> None:
-        self._queue = deque(waiting for waiting in self._queue if waiting.model != name)
-        if self._current is not None and self._current.model == name:
+    def _withdraw(self, name: str, ticket: int) -> None:
+        self._queue = deque(wish for wish in self._queue if (wish.model, wish.ticket) != (name, ticket))
+        current = self._current
+        if current is None or (current.model, current.ticket) != (name, ticket):
+            return
+        if self.machine.current == "spawning":
+            self._held.pop(name, None)
+        if self.machine.current != "settling":
             self.feed("withdrawn", f"{name} no longer waits")

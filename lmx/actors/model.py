@@ -43,6 +43,7 @@ class ModelActor(MachineActor[model.Message]):
         self._random = random
         self._seat = Seat(launcher)
         self._restarts = 0
+        self._ticket = 0
 
     def make_machine(self) -> life.ModelMachine:
         return life.ModelMachine()
@@ -62,6 +63,7 @@ class ModelActor(MachineActor[model.Message]):
         text = "lmx had an internal error; the request was lost with the state of its model."
         self.sequences.fail(Failure(FailureKind.INTERNAL, text), inserted_only=False)
         self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, text, 2.0))
+        self._loader.tell(loader.Withdraw(self.spec.name, self._ticket))
         if self._seat.kill():
             self._seat.leave()
             self._loader.tell(loader.Released(self.spec.name))
@@ -87,10 +89,10 @@ class ModelActor(MachineActor[model.Message]):
                 self._unload(reply_to, SHUT.message)
             case model.Evict():
                 self._evict()
-            case model.Granted():
-                self._granted()
-            case model.Refused(refusal):
-                if self.machine.current == "queued":
+            case model.Granted(ticket):
+                self._granted(ticket)
+            case model.Refused(ticket, refusal):
+                if self._awaits(ticket):
                     self.feed("refused", refusal.message, refusal=refusal)
             case model.WorkerExited():
                 self._exited(message)
@@ -102,10 +104,11 @@ class ModelActor(MachineActor[model.Message]):
     def perform(self, effect: Effect) -> None:
         match effect:
             case life.AcquireLoader():
-                name = self.spec.name
-                self._loader.tell(loader.Acquire(name, self._need_bytes, self._by_admin, self.myself))
+                self._ticket += 1
+                name, need = self.spec.name, self._need_bytes
+                self._loader.tell(loader.Acquire(name, self._ticket, need, self._by_admin, self.myself))
             case life.WithdrawFromLoader():
-                self._loader.tell(loader.Withdraw(self.spec.name))
+                self._loader.tell(loader.Withdraw(self.spec.name, self._ticket))
             case life.GiveBackMemory():
                 self._loader.tell(loader.Released(self.spec.name))
             case life.AbortRunning(failure):
@@ -142,8 +145,6 @@ class ModelActor(MachineActor[model.Message]):
             case _:
                 raise TypeError(f"model: unknown effect {effect!r}")
 
-    # --- requests ----------------------------------------------------------------------------------------------------
-
     def _serve(self, ask: model.Serve) -> None:
         self.sequences.add(ask)
         answer = SHUT if self._shut else self.machine.answer()
@@ -174,8 +175,6 @@ class ModelActor(MachineActor[model.Message]):
 
     def _note_in_flight(self) -> None:
         self.note(in_flight=len(self.sequences))
-
-    # --- worker ------------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
         self._canary = None
@@ -248,8 +247,6 @@ class ModelActor(MachineActor[model.Message]):
         self._ready_since = None
         self.feed("worker_exited", detail, now=now, chance=self._random.random(), healthy=healthy)
 
-    # --- loads and unloads -------------------------------------------------------------------------------------------
-
     def _load(self, by_admin: bool, reply_to: Ref[caller.Reply] | None) -> None:
         self._callers.add("ready", reply_to)
         state, self._by_admin = self.machine.current, by_admin
@@ -268,7 +265,7 @@ class ModelActor(MachineActor[model.Message]):
             self._callers.settle("unloaded")
         elif state not in ("draining", "unloading"):
             self.feed("drain", reason)
-            self._settle()
+        self._settle()
 
     def _evict(self) -> None:
         if self.machine.current == "ready" and not len(self.sequences):
@@ -276,11 +273,15 @@ class ModelActor(MachineActor[model.Message]):
         elif self.machine.current not in ("draining", "unloading", "unloaded"):
             self._loader.tell(loader.EvictionRefused(self.spec.name))
 
-    def _granted(self) -> None:
-        if self.machine.current == "queued":
+    def _awaits(self, ticket: int) -> bool:
+        """Whether the loader answers the wish at hand, and not one that was withdrawn meanwhile."""
+        return self.machine.current == "queued" and ticket == self._ticket
+
+    def _granted(self, ticket: int) -> None:
+        if self._awaits(ticket):
             self.feed("granted", "It is its turn to load.")
         else:
-            self._loader.tell(loader.Withdraw(self.spec.name))
+            self._loader.tell(loader.Withdraw(self.spec.name, ticket))
 
     def _open(self) -> None:
         self._ready_since = self.house.clock.monotonic()
@@ -293,5 +294,5 @@ class ModelActor(MachineActor[model.Message]):
         self._callers.settle("unloaded")
         if self._shut:
             self.sequences.refuse_waiting(SHUT)
-        elif len(self.sequences):
-            self.feed("request", "Requests wait for it.")
+        elif len(self.sequences) or self._callers.wait_for("ready"):
+            self.feed("request", "Somebody waits for it.")

@@ -44,10 +44,11 @@ class LoaderMachine(Machine):
     loaded = spawning.to(settling)
     released = spawning.to(settling)
     settled = settling.to(idle)
-    timed_out = evicting.to(idle, on="tell_refusal")
+    timed_out = evicting.to(idle, on="tell_refusal") | spawning.to(settling)
 
     deadlines = {
         "evicting": Deadline(45.0, "timed_out"),
+        "spawning": Deadline(900.0, "timed_out"),
         "settling": Deadline(0.05, "settled"),
     }
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from lmx.actors.messages import caller, client, loader
+from lmx.actors.messages import caller, client, loader, model
 from lmx.machines.types import RefusalKind
 from tests.support.house import GB, OUTCOMES, ask, fake
+from tests.support.inbox import Inbox
 
 Start = Any
 
@@ -70,3 +71,19 @@ def test_in_safe_mode_only_an_admin_loads(start: Start) -> None:
     assert (refused.refusal.kind, refused.refusal.message) == (RefusalKind.SAFE_MODE, "It started too often.")
     assert house.load("m") == caller.Settled("m", "ready")
     assert isinstance(house.submit("m", ask("x"))[1].wait_for(OUTCOMES), client.Finished)
+
+
+def test_a_wish_that_was_withdrawn_twice_harms_nobody(start: Start) -> None:
+    """A turn that is given back ends once; the next in the queue gets it, and the memory is free again."""
+    house = start(gauge=Small())
+    first: Inbox[model.Message] = Inbox()
+    second: Inbox[model.Message] = Inbox()
+    house.loader.tell(loader.Acquire("a", 1, 8 * GB, False, first))
+    assert first.wait_for(model.Granted) == model.Granted(1)
+    house.loader.tell(loader.Acquire("a", 2, 8 * GB, False, first))
+    for _ in range(2):
+        house.loader.tell(loader.Withdraw("a", 1))
+    first.wait(lambda told: told == [model.Granted(1), model.Granted(2)])
+    house.loader.tell(loader.Acquire("b", 1, 8 * GB, False, second))
+    house.loader.tell(loader.Withdraw("a", 2))
+    assert second.wait_for(model.Granted) == model.Granted(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from lmx.actors.messages import admission, caller, client
+from lmx.actors.messages import admission, caller, client, model
 from lmx.machines.canary import Record
 from lmx.machines.types import FailureKind, RefusalKind
 from tests.support.house import OUTCOMES, Actors, ask, fake, text_of
@@ -201,3 +201,36 @@ def test_a_request_may_not_take_for_ever(start: Start) -> None:
     assert failed.failure.kind is FailureKind.TIMEOUT
     assert "1 s" in failed.failure.message
     house.until(lambda: house.view("model:m"), lambda view: view.facts["in_flight"] == 0)
+
+
+def test_who_asks_for_a_draining_model_gets_it_back(start: Start) -> None:
+    """A load that comes while the model drains is answered once it is ready again."""
+    house: Actors = start(fake("m", "step=0.01"))
+    _, sink = house.submit("m", ask("x" * 60))
+    sink.wait_for(client.Delta)
+    gone: Inbox[caller.Reply] = Inbox()
+    house.admission.tell(admission.UnloadModel("m", gone))
+    house.await_state("model:m", "draining")
+    assert house.load("m") == caller.Settled("m", "ready")
+    assert gone.wait_for(caller.Settled) == caller.Settled("m", "unloaded")
+
+
+def test_a_shutdown_does_not_wait_for_a_drain(start: Start) -> None:
+    """Told to shut while it drains, a model aborts what runs and is gone at once."""
+    house: Actors = start(fake("m", "step=0.01"))
+    _, sink = house.submit("m", ask("x" * 3000))
+    sink.wait_for(client.Delta)
+    house.admission.tell(admission.UnloadModel("m", Inbox()))
+    house.await_state("model:m", "draining")
+    told: Inbox[caller.Reply] = Inbox()
+    began = time.monotonic()
+    house.models["m"].tell(model.Shut(told))
+    assert told.wait_for(caller.Settled) == caller.Settled("m", "unloaded")
+    assert time.monotonic() - began < 3.0
+    failed = sink.wait_for(OUTCOMES)
+    assert isinstance(failed, client.Failed)
+    assert failed.failure.kind is FailureKind.ABORTED
+    _, late = house.submit("m", ask("late"))
+    refused = late.wait_for(OUTCOMES)
+    assert isinstance(refused, client.Refused)
+    assert refused.refusal.kind is RefusalKind.DRAINING

@@ -10,15 +10,18 @@ class Acquire(Struct, frozen=True):
     """A model asks for its turn to load; answered by `model.Granted` or `model.Refused`."""
 
     model: str
+    ticket: int
+    """Tells this wish from earlier ones of the same model; the answer carries it."""
     need_bytes: int
     by_admin: bool
     reply_to: Ref[ModelMessage]
 
 
 class Withdraw(Struct, frozen=True):
-    """The model no longer waits for its turn."""
+    """The model no longer wants its turn, be it still waiting or just granted; late ones are ignored."""
 
     model: str
+    ticket: int
 
 
 class Loaded(Struct, frozen=True):

@@ -55,10 +55,13 @@ class Evict(Struct, frozen=True):
 class Granted(Struct, frozen=True):
     """The loader: it is your turn, the memory is reserved."""
 
+    ticket: int
+
 
 class Refused(Struct, frozen=True):
     """The loader: this model cannot be loaded now."""
 
+    ticket: int
     refusal: Refusal
 
 
