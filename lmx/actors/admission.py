@@ -50,7 +50,8 @@ class AdmissionActor(MachineActor[admission.Message]):
 
     def clean_up(self) -> None:
         for lease in self._leases.values():
-            lease.model.tell(model.Cancel(lease.seq))
+            text = "lmx had an internal error and lost track of the request."
+            lease.model.tell(model.Abort(lease.seq, Failure(FailureKind.INTERNAL, text)))
 
     def receive(self, message: admission.Message) -> None:
         match message:

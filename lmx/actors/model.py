@@ -250,7 +250,9 @@ class ModelActor(MachineActor[model.Message]):
     def _load(self, by_admin: bool, reply_to: Ref[caller.Reply] | None) -> None:
         self._callers.add("ready", reply_to)
         state, self._by_admin = self.machine.current, by_admin
-        if state == "ready":
+        if self._shut:
+            self._callers.refuse(SHUT)
+        elif state == "ready":
             self._callers.settle("ready")
         elif state == "unloaded":
             self.feed("request", "An admin asked for it." if by_admin else "It is to be loaded from the start.")

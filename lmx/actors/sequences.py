@@ -123,8 +123,8 @@ class Sequences:
         self._end(sequence, "finish", client.Finished(finish.reason, usage))
 
     def _end(self, sequence: Sequence, event: str, outcome: client.Outcome | None) -> None:
-        del self._live[sequence.seq]
         sequence.move(event)
+        del self._live[sequence.seq]
         assert sequence.phase in OUTCOMES
         metrics.REQUESTS.labels(self.name, sequence.phase).inc()
         metrics.PROMPT_TOKENS.labels(self.name).inc(sequence.prompt_tokens)

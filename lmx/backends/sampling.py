@@ -12,6 +12,8 @@ from lmx.machines.types import Sampling
 Logits = NDArray[np.float32]
 
 SEED_BITS = 2**64 - 1
+COLDEST = 1e-6
+"""A lower temperature is no number in float32, and draws nothing else."""
 BLOCK = 512
 """Summing a vocabulary by blocks first is far cheaper than one running sum over it."""
 
@@ -106,12 +108,13 @@ def draw(logits: Logits, sampling: Sampling, uniform: float) -> int:
     Ids and not ranks give the order: two almost equal logits may then change places without changing the draw.
     """
     logits = logits - logits.max()
+    temperature = max(sampling.temperature, COLDEST)
     floor = _floor(logits, sampling)
     with np.errstate(over="ignore"):  # a tiny temperature: -inf is the right limit
         if floor == -math.inf:
-            return _position(np.exp(logits / sampling.temperature), uniform)
+            return _position(np.exp(logits / temperature), uniform)
         ids = np.flatnonzero(logits >= floor)
-        return int(ids[_position(np.exp(logits[ids] / sampling.temperature), uniform)])
+        return int(ids[_position(np.exp(logits[ids] / temperature), uniform)])
 
 
 def _floor(logits: Logits, sampling: Sampling) -> float:

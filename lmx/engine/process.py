@@ -78,6 +78,7 @@ class WorkerProcess:
                 if isinstance(report, frames.Hello) and report.protocol != frames.PROTOCOL:
                     raise ProtocolError(f"it speaks version {report.protocol}, expected {frames.PROTOCOL}")
                 if isinstance(report, frames.Broken):
+                    self.kill()  # its state is unknown: it need not be able to exit by itself
                     return "exit", f"The engine broke: {report.message}"
                 self._reported(report)
         except ProtocolError as error:

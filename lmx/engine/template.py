@@ -47,5 +47,5 @@ class ChatTemplate:
             return self._template.render(messages=list(messages), add_generation_prompt=True)
         except jinja2.TemplateError as error:
             raise TemplateError(f"The model's chat template fails on these messages: {error.message}") from error
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
             raise TemplateError(f"The model's chat template fails on these messages: {error}") from error

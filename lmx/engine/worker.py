@@ -126,6 +126,8 @@ class WorkerMain:
     def _warm_up(self, backend: Backend) -> None:
         try:
             backend.warm_up()
+        except EngineFatal:
+            raise
         except RuntimeError as error:
             self._channel.send(frames.Warmed(str(error)))
         else:
@@ -149,8 +151,16 @@ class WorkerMain:
             self._inbox.put(intake.prepare(self._inserts.get()))
 
 
+def _end_with_the_thread(failed: threading.ExceptHookArgs) -> None:
+    """A worker without its reader or its intake is deaf: better dead, and restarted."""
+    sys.__excepthook__(failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback)
+    os._exit(BROKEN)
+
+
 def main() -> NoReturn:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a service manager signals the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    threading.excepthook = _end_with_the_thread
     sock = socket.socket(fileno=int(sys.argv[1]))
     channel: Channel[frames.Command, frames.Report] = Channel(sock, frames.Command)
     try:

@@ -4,6 +4,8 @@ No `id:` lines and no empty `data:`: both make the openai client parse nothing a
 """
 
 import asyncio
+from math import inf
+from time import monotonic
 
 import msgspec
 from aiohttp import web
@@ -35,11 +37,14 @@ class EventStream:
         self.response = web.StreamResponse(headers=HEADERS)
         self._request = request
         self._write_seconds = write_seconds
+        self.written_at = -inf
+        """When something was last sent, on the monotonic clock."""
 
     async def send(self, chunk: bytes) -> None:
         """Write, or raise ConnectionError when the client is gone or reads nothing for too long."""
         if not chunk:
             return
+        self.written_at = monotonic()
         if not self.response.prepared:
             await self.response.prepare(self._request)
         transport = self._request.transport

@@ -1,5 +1,6 @@
 """Streams one exchange: chunks as they come, comments while nothing does, and never a silent end."""
 
+from time import monotonic
 from typing import Protocol, assert_never
 
 from aiohttp import web
@@ -50,12 +51,17 @@ class Streaming:
             written = b"".join([self._render(index, event) for index, event in items])
             if self._failed or self._exchange.done:
                 break
-            await self._out.send(written or (b"" if items else PING))
+            await self._out.send(written or self._ping())
             items = await self._exchange.take(self._pause)
         if not self._failed:
             written += self._chunks.usage(total(self._exchange.usages.values()))
         await self._out.send(written + DONE)
         await self._out.end()
+
+    def _ping(self) -> bytes:
+        """A comment, if nothing has been written for a pause; the progress of a prompt alone writes nothing."""
+        due = monotonic() - self._out.written_at >= self._pause
+        return PING if due else b""
 
     def _render(self, index: int, event: Event) -> bytes:
         if self._failed:

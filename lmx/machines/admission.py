@@ -22,7 +22,7 @@ class Limits(Struct, frozen=True):
     @property
     def relax_below(self) -> int:
         """A quarter under the threshold: the hysteresis of both steps."""
-        return self.throttle_at * 3 // 4
+        return max(1, self.throttle_at * 3 // 4)
 
 
 class AdmissionMachine(Machine):
@@ -53,7 +53,7 @@ def pressure(state: str, in_flight: int, limits: Limits) -> str | None:
         return "shed" if state in ("open", "throttled") else None
     if state == "open" and in_flight >= limits.throttle_at:
         return "throttle"
-    if state == "shedding" and in_flight < limits.max_in_flight * 15 // 16:
+    if state == "shedding" and in_flight < max(1, limits.max_in_flight * 15 // 16):
         return "ease"
     if state == "throttled" and in_flight < limits.relax_below:
         return "relax"

@@ -197,3 +197,13 @@ def test_audit_wants_every_logit_finite() -> None:
     assert sampler(temperature=0).next(FIVE) == 3
     with pytest.raises(NonFiniteLogits):
         sampler(temperature=0, audit=True).next(FIVE)
+
+
+@pytest.mark.parametrize("temperature", [1e-50, 1e-12, 1e-3, 2.0])
+def test_any_temperature_that_a_client_may_send_draws_a_token(temperature: float) -> None:
+    """However small, it ends in a token and not in an error; the smallest are greedy."""
+    logits = np.linspace(-3, 3, 50, dtype=np.float32)
+    token = Sampler(Sampling(temperature=temperature, seed=1), [0], 50).next(logits)
+    assert 0 <= token < 50
+    if temperature < 1e-2:
+        assert token == 49

@@ -95,7 +95,7 @@ CHAT: list[tuple[str, Any, str | None, str | None, str]] = [
     ("B38", chat(frequency_penalty=-3), "decimal_below_min_value", "frequency_penalty", ">= -2"),
     ("B38", chat(min_p=2), "decimal_above_max_value", "min_p", ""),
     ("B38", chat(top_k=-5), "integer_below_min_value", "top_k", ""),
-    ("B38", chat(repetition_penalty=0), "decimal_below_min_value", "repetition_penalty", "> 0"),
+    ("B38", chat(repetition_penalty=0), "decimal_below_min_value", "repetition_penalty", ">= 0.1"),
     ("B39", chat(n=0), "integer_below_min_value", "n", ">= 1, but got 0"),
     ("B39", chat(n=130), "integer_above_max_value", "n", "<= 128, but got 130"),
     ("B39", chat(n=2), "unsupported_parameter", "n", "'n' is not supported by lmx yet: only 1 is."),

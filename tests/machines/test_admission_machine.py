@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,14 @@ def test_a_throttled_server_takes_from_everybody_but_the_greedy() -> None:
     assert judge("throttled", 9, 4, 1.0, LIMITS) is not None
     assert judge("throttled", 9, 3, 1.0, LIMITS) is None
     assert judge("open", 7, 7, 1.0, LIMITS) is None
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 16])
+def test_an_idle_server_is_open_again_whatever_its_limits(most: int) -> None:
+    """No limit is so small that admission stays closed when nothing is in flight."""
+    limits = Limits(max_in_flight=most, throttle_at=most, per_client=1)
+    machine = AdmissionMachine()
+    machine.step("shed")
+    while (event := pressure(machine.current, 0, limits)) is not None:
+        machine.step(event)
+    assert machine.current == "open"
