@@ -8,7 +8,7 @@ from pathlib import Path
 from sys import platform
 from typing import Literal
 
-from lmx.config import Config, ModelConfig
+from lmx.config import Config, Defaults, ModelConfig
 from lmx.machines.types import BackendName, ModelSpec
 
 __all__ = ["GUIDE", "CatalogError", "catalog", "preloaded"]
@@ -24,8 +24,11 @@ _GUIDE_FILES: dict[Real, Path] = {
 }
 _MODULES: dict[Real, str] = {"mlx": "mlx_lm", "llama_cpp": "llama_cpp"}
 _EXTRAS: dict[Real, str] = {
-    "mlx": "the mlx extra: uv sync --extra mlx",
-    "llama_cpp": "the gguf extra: uv sync --extra gguf (compiles llama-cpp-python, needs a C++ compiler)",
+    "mlx": "the mlx extra: pip install 'lmx[mlx]', or ./scripts/serve in a clone",
+    "llama_cpp": (
+        "the gguf extra, which compiles llama-cpp-python with a C++ compiler: pip install 'lmx[gguf]', "
+        "or ./scripts/serve FILE.gguf in a clone"
+    ),
 }
 
 
@@ -107,20 +110,18 @@ def _spec(name: str, model: ModelConfig, config: Config) -> ModelSpec:
 
 
 def _filled(name: str, model: ModelConfig, config: Config, backend: BackendName) -> ModelSpec:
-    common = config.defaults
-
-    def own(value: int | None, default: int) -> int:
-        return default if value is None else value
-
+    """Everything that the model does not set itself comes from `[defaults]`."""
+    shared = {key: getattr(config.defaults, key) for key in Defaults.__struct_fields__}
+    own = {key: value for key in shared if (value := getattr(model, key)) is not None}
     return ModelSpec(
         name=name,
         path=model.path,
         backend=backend,
-        context=own(model.context, common.context),
-        slots=own(model.slots, common.slots),
-        threads=own(model.threads, common.threads),
-        prefill_chunk=own(model.prefill_chunk, common.prefill_chunk),
+        draft=model.draft,
+        adapters=tuple(model.adapters),
+        cache_dir=str(Path(config.state_dir) / "prefixes"),
         script=model.script,
+        **shared | own,
     )
 
 
@@ -168,5 +169,6 @@ def _guide(config: Config, *, needed: bool, taken: Iterable[str]) -> list[ModelS
     if needed and any(map(_available, preferred)):
         raise CatalogError("The embedded model lmx-guide is missing from this installation: install lmx again.")
     if needed:
-        raise CatalogError("The embedded model lmx-guide needs the mlx or the gguf extra: uv sync --extra mlx.")
+        needs = f"needs the mlx or the gguf extra: {_EXTRAS['mlx'].partition(': ')[2]}"
+        raise CatalogError(f"The embedded model lmx-guide {needs}.")
     return []

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
+from lmx.machines.types import Adapter, KvLayout, KvType, Speculation, Switch
 from lmx.settings import ConfigError, Key, Layer, from_names, from_toml, merge, settings
 
 __all__ = ["Config", "ConfigError", "ModelConfig", "load"]
@@ -29,6 +30,8 @@ SHORT = {
 }
 
 Count = Annotated[int, Meta(ge=1)]
+Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+Bytes = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
 
 
@@ -83,8 +86,32 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sequences that one model decodes at the same time."""
     threads: Annotated[int, Meta(ge=0)] = 0
     """CPU threads of a step of GGUF models (MLX has no such setting); 0 = the number of physical cores."""
-    prefill_chunk: Count = 256
-    """Prompt tokens that are read in one step while other sequences decode."""
+    prefill_chunk: Annotated[int, Meta(ge=32, le=4096)] = 512
+    """Prompt tokens that one step may read at most."""
+    target_itl_ms: Milliseconds = 0
+    """The longest pause between two tokens that another one's prompt may cause; 0 = 100 on a GPU, 250 on a CPU."""
+    batch_itl_ms: Milliseconds = 1000
+    """The same while only requests of the class `batch` are answered."""
+    kv_type: KvType = "f16"
+    """What the KV cache holds; q8_0 and q4_0 need less memory, and flash attention on GGUF models."""
+    kv_layout: KvLayout = "auto"
+    """GGUF models: a KV stream `per_sequence`, or a `unified` one; `auto` = what was faster on this kind of device."""
+    flash_attention: Switch = "auto"
+    """GGUF models; `auto` = what was faster on this kind of device, and on where `kv_type` needs it."""
+    speculation: Speculation = "auto"
+    """Guess tokens ahead: with a `draft` model, by prompt `lookup`, or not at all; `auto` = what the model can."""
+    draft_tokens: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Tokens that are guessed at a time, at most."""
+    cache_bytes: Bytes = 0
+    """Memory of one model for prompts that may come again; 0 = a tenth of the machine's."""
+    disk_cache_bytes: Bytes = 4_000_000_000
+    """Disk space of all models for them, under `state_dir`; 0 = none."""
+    mlx_memory_limit: Bytes = 0
+    """Bytes that MLX may take before it waits for running work; 0 = the library's own limit."""
+    mlx_cache_limit: Bytes = 50_000_000_000
+    """Bytes of freed buffers that MLX keeps, at most, and never more than its own limit; 0 = that limit."""
+    mlx_wired_limit: Bytes = 0
+    """Bytes that MLX keeps from being paged out (macOS 15 and later); 0 = as mlx-lm sets it."""
 
 
 class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,8 +127,36 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """As in `[defaults]`."""
     threads: Annotated[int, Meta(ge=0)] | None = None
     """As in `[defaults]`."""
-    prefill_chunk: Count | None = None
+    prefill_chunk: Annotated[int, Meta(ge=32, le=4096)] | None = None
     """As in `[defaults]`."""
+    target_itl_ms: Milliseconds | None = None
+    """As in `[defaults]`."""
+    batch_itl_ms: Milliseconds | None = None
+    """As in `[defaults]`."""
+    kv_type: KvType | None = None
+    """As in `[defaults]`."""
+    kv_layout: KvLayout | None = None
+    """As in `[defaults]`."""
+    flash_attention: Switch | None = None
+    """As in `[defaults]`."""
+    speculation: Speculation | None = None
+    """As in `[defaults]`."""
+    draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+    """As in `[defaults]`."""
+    cache_bytes: Bytes | None = None
+    """As in `[defaults]`."""
+    disk_cache_bytes: Bytes | None = None
+    """As in `[defaults]`; 0 = nothing of this model is kept on disk."""
+    mlx_memory_limit: Bytes | None = None
+    """As in `[defaults]`."""
+    mlx_cache_limit: Bytes | None = None
+    """As in `[defaults]`."""
+    mlx_wired_limit: Bytes | None = None
+    """As in `[defaults]`."""
+    draft: str = ""
+    """Path of a smaller model with the same vocabulary that guesses tokens."""
+    adapters: list[Adapter] = field(default_factory=list)
+    """LoRA adapters: a list of `{path = "…", scale = 1.0}`."""
     preload: bool = True
     """Load it when the server starts; `false` = with its first request."""
     script: str = ""
@@ -179,8 +234,17 @@ def _check(config: Config, layers: list[Layer]) -> None:
 
 def _absolute(config: Config, folder: Path) -> Config:
     """Paths without `~`; those of models are relative to the config file's folder."""
+
+    def whole(path: str) -> str:
+        return str(folder / os.path.expanduser(path)) if path else ""
+
     models = {
-        name: replace(model, path=str(folder / os.path.expanduser(model.path)) if model.path else "")
+        name: replace(
+            model,
+            path=whole(model.path),
+            draft=whole(model.draft),
+            adapters=[replace(adapter, path=whole(adapter.path)) for adapter in model.adapters],
+        )
         for name, model in config.models.items()
     }
     return replace(config, models=models, state_dir=os.path.expanduser(config.state_dir))

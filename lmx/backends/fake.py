@@ -1,40 +1,52 @@
 """A backend without a model: deterministic, and scriptable in its faults. For tests of everything above the engine.
 
-It answers with an echo: the tokens of the prompt, once, then its end-of-sequence token. The script is a list of
-`word=value` separated by `;`:
+It answers with an echo: the tokens of the prompt, once (again while `min_tokens` forbids the end), then its
+end-of-sequence token; under a mask that forbids the next one, the lowest token that is allowed. The token that it wants
+has the log-probability -ln 2, every other one, in the order of ids, that of its predecessor less ln 2; in a prompt it
+expects each token to come twice. The script is a list of `word=value` separated by `;`:
 
     load=2.0         seconds that a load takes                 fail_load=TEXT   the load fails with this message
     step=0.02        seconds that a step takes                 warm_fails=TEXT  the warm-up fails
     die=load         SIGKILL itself while loading              die=token:17     … at the 17th token of a sequence
     stall=token:17   never come back from that step            error=token:3    fail that sequence alone
     lie=1            never give the same answer twice          fatal=token:2    the engine breaks
+    burst=3          tokens of a sequence in one step          prompts=1        how many it reads side by side
+    prefix=snapshot  as in base.Info; else `trim`
 """
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmx.backends.base import (
     EngineFatal,
     Event,
+    Handle,
     Info,
     LoadAborted,
     LoadError,
     Prefilled,
+    Reuse,
     SeqError,
     SeqSpec,
+    Snapshot,
     Stats,
-    Token,
 )
+from lmx.backends.fake_row import EOS, Row
 from lmx.machines.types import ModelSpec
 
-EOS = 256
-"""Tokens 0 … 255 are bytes."""
+EMBEDDING = 16
 TEMPLATE = "{{ messages[-1]['content'] }}"
-WORDS = frozenset({"load", "fail_load", "step", "warm_fails", "die", "stall", "error", "fatal", "lie"})
+WORDS = frozenset(
+    {"load", "fail_load", "step", "warm_fails", "die", "stall", "error", "fatal", "lie", "burst", "prompts", "prefix"}
+)
 
 
 def parse(script: str) -> dict[str, str]:
@@ -46,15 +58,23 @@ def parse(script: str) -> dict[str, str]:
     return words
 
 
-@dataclass
-class Row:
-    spec: SeqSpec
-    prefilled: int = 0
-    emitted: int = 0
+@dataclass(frozen=True, eq=False)
+class FakeHandle:
+    ids: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * len(self.ids)
 
 
 @dataclass
 class FakeBackend:
+    kept: set[Handle] = field(default_factory=set)
+    """Handles that were handed out and neither dropped nor given away: a test may look for leaks."""
     _words: dict[str, str] = field(default_factory=dict)
     _slots: int = 0
     _rows: dict[int, Row] = field(default_factory=dict)
@@ -72,8 +92,24 @@ class FakeBackend:
             raise LoadError(self._words["fail_load"])
         if self._words.get("die") == "load":
             os.kill(os.getpid(), signal.SIGKILL)
-        pieces = [bytes([byte]) for byte in range(256)] + [b""]
-        return Info("1", spec.context, spec.slots, frozenset({EOS}), pieces, TEMPLATE, 0)
+        return self._info(spec)
+
+    def _info(self, spec: ModelSpec) -> Info:
+        prefix = self._words.get("prefix", "trim")
+        return Info(
+            version="1",
+            context=spec.context,
+            slots=spec.slots,
+            eos=frozenset({EOS}),
+            token_bytes=[bytes([byte]) for byte in range(EOS)] + [b""],
+            chat_template=TEMPLATE,
+            weights_bytes=0,
+            prompts=int(self._words.get("prompts", spec.slots)),
+            prefix="snapshot" if prefix == "snapshot" else "none" if prefix == "none" else "trim",
+            speculation="off: the fake backend guesses nothing",
+            embedding=EMBEDDING,
+            kv_key="fake 1",
+        )
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         return list(text.encode())
@@ -86,46 +122,118 @@ class FakeBackend:
         return self._slots - len(self._rows)
 
     def add(self, spec: SeqSpec) -> None:
-        self._rows[spec.id] = Row(spec)
+        row = self._rows[spec.id] = Row(spec)
+        if spec.reuse is not None:
+            self._take_up(row, spec.reuse)
 
     def step(self, chunk: int) -> list[Event]:
         time.sleep(float(self._words.get("step", "0")))
-        decoding = [row for row in self._rows.values() if row.prefilled == len(row.spec.prompt)]
-        events: list[Event] = [self._decode(row) for row in decoding]
+        decoding = [row for row in self._rows.values() if row.read and not row.ended]
+        events = [event for row in decoding for event in self._decode(row)]
         for row in self._rows.values():
             taken = min(chunk, len(row.spec.prompt) - row.prefilled)
             if taken:
                 chunk -= taken
-                row.prefilled += taken
-                events.append(Prefilled(row.spec.id, row.prefilled))
+                events += self._read(row, taken)
         return events
 
-    def cancel(self, seq: int) -> None:
+    def release(self, seq: int, *, keep: bool = False) -> Handle | None:
+        handle = self.snapshot(seq) if keep else None
         self._rows.pop(seq, None)
+        return handle
+
+    def snapshot(self, seq: int) -> Handle | None:
+        row = self._rows.get(seq)
+        return self._keep(row.computed) if row is not None else None
+
+    def drop(self, handle: Handle) -> None:
+        self.kept.remove(handle)
+
+    def save(self, handle: Handle) -> list[memoryview]:
+        return [memoryview(array("i", _ids(handle)).tobytes())]
+
+    def restore(self, data: memoryview, tokens: int) -> Handle | None:
+        if len(data) != 4 * tokens:
+            return None
+        return self._keep(tuple(array("i", data.tobytes())))
+
+    def trim(self) -> None:
+        """It holds nothing for speed."""
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Which tokens a prompt has, modulo the length of an embedding."""
+        counts = [np.bincount(np.asarray(prompt) % EMBEDDING, minlength=EMBEDDING) for prompt in prompts]
+        rows = np.asarray(counts, np.float32)
+        unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
+
+    def score(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """How much of a prompt repeats what it said before."""
+        return np.asarray([1 - len(set(prompt)) / len(prompt) for prompt in prompts], np.float32)
 
     def stats(self) -> Stats:
-        return Stats(len(self._rows), sum(row.prefilled + row.emitted for row in self._rows.values()))
+        return Stats(len(self._rows), sum(row.prefilled + len(row.written) for row in self._rows.values()))
 
     def close(self) -> None:
         self._rows.clear()
+        self.kept.clear()
 
-    def _decode(self, row: Row) -> Event:
-        self._act(row.emitted + 1)
-        if self._words.get("error") == f"token:{row.emitted + 1}":
-            del self._rows[row.spec.id]
-            return SeqError(row.spec.id, "the script says so")
-        token = row.spec.prompt[row.emitted] if row.emitted < len(row.spec.prompt) else EOS
+    def _keep(self, ids: tuple[int, ...]) -> Handle | None:
+        if not ids or self._words.get("prefix") == "none":
+            return None
+        handle = FakeHandle(ids)
+        self.kept.add(handle)
+        return handle
+
+    def _take_up(self, row: Row, reuse: Reuse) -> None:
+        """Raises ValueError when the engine broke the contract."""
+        known, whole = _ids(reuse.handle), self._words.get("prefix") == "snapshot"
+        fits = reuse.tokens == len(known) if whole else reuse.tokens <= len(known)
+        if not fits or not 0 < reuse.tokens < len(row.spec.prompt) or reuse.handle not in self.kept:
+            raise ValueError(f"{reuse.tokens} of {len(known)} known tokens cannot be reused")
+        if known[: reuse.tokens] != tuple(row.spec.prompt[: reuse.tokens]):
+            raise ValueError("another prompt's tokens cannot be reused")
+        row.prefilled = reuse.tokens
+        if reuse.whole:
+            self.kept.remove(reuse.handle)
+
+    def _read(self, row: Row, taken: int) -> Iterator[Event]:
+        spec, before = row.spec, row.prefilled
+        row.prefilled += taken
+        row.ended = row.read and spec.max_tokens == 0
+        cached = spec.reuse.tokens if spec.reuse is not None else 0
+        yield Prefilled(spec.id, row.prefilled, cached, row.prompt_logprobs())
+        if self._words.get("prefix") == "snapshot":
+            for at in spec.checkpoints:
+                handle = self._keep(tuple(spec.prompt[:at])) if before < at <= row.prefilled else None
+                if handle is not None:
+                    yield Snapshot(spec.id, handle)
+
+    def _decode(self, row: Row) -> Iterator[Event]:
+        for _ in range(int(self._words.get("burst", "1"))):
+            yield self._token(row)
+            if row.ended:
+                return
+
+    def _token(self, row: Row) -> Event:
+        self._act(len(row.written) + 1)
+        if self._words.get("error") == f"token:{len(row.written) + 1}":
+            return self._fail(row, "the script says so")
+        wanted = row.wanted()
         if "lie" in self._words:
             self._lies += 1
-            token = ord("a") + self._lies % 26
-        row.emitted += 1
-        if token in row.spec.stop_ids:
-            del self._rows[row.spec.id]
-            return Token(row.spec.id, token, "stop")
-        if row.emitted == row.spec.max_tokens:
-            del self._rows[row.spec.id]
-            return Token(row.spec.id, token, "length")
-        return Token(row.spec.id, token)
+            wanted = ord("a") + self._lies % 26
+        token = row.choice(wanted)
+        if token is None:
+            return self._fail(row, "the constraint allows no token")
+        taken = row.take(token, wanted)
+        mask = row.spec.mask
+        return self._fail(row, mask.fault) if mask is not None and mask.fault else taken
+
+    def _fail(self, row: Row, message: str) -> SeqError:
+        row.ended = True
+        del self._rows[row.spec.id]
+        return SeqError(row.spec.id, message)
 
     def _act(self, number: int) -> None:
         """The script's faults at the n-th token of any sequence."""
@@ -136,3 +244,9 @@ class FakeBackend:
             threading.Event().wait()
         if self._words.get("fatal") == at:
             raise EngineFatal("the script says so")
+
+
+def _ids(handle: Handle) -> tuple[int, ...]:
+    if not isinstance(handle, FakeHandle):
+        raise TypeError(f"{handle!r} is another backend's")
+    return handle.ids

@@ -12,7 +12,7 @@ class TellDrained(Effect, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """How many sequences may be in flight; `throttle_at` <= `max_in_flight`."""
+    """How many requests may be in flight, each with all its sequences; `throttle_at` <= `max_in_flight`."""
 
     max_in_flight: int = 256
     throttle_at: int = 128
@@ -46,7 +46,7 @@ class AdmissionMachine(Machine):
 
 
 def pressure(state: str, in_flight: int, limits: Limits) -> str | None:
-    """The event that the number of sequences in flight calls for in `state`; None = stay."""
+    """The event that the number of requests in flight calls for in `state`; None = stay."""
     if state == "draining":
         return "drained" if in_flight == 0 else None
     if in_flight >= limits.max_in_flight:

@@ -1,14 +1,16 @@
 """A known prompt after each load: a model that cannot answer it is not ready, whatever its worker says."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 from msgspec import Struct
 
-from lmx.machines.types import Chat, Generation, Prompt, Sampling, Text
+from lmx.machines.types import Chat, Embedding, Generation, ModelInfo, Pair, Prompt, Sampling, Text
 
 QUESTION = "What is lmx?"
 TEXT = "The quick brown fox"
 MAX_TOKENS = 16
+TOLERANCE = 0.01
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -43,3 +45,21 @@ def judge(record: Record | None, answers: Sequence[tuple[int, ...]]) -> str:
     pairs = zip(answer, known, strict=False)
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(answer), len(known)))
     return f"The canary's answer differs from the recorded one at token {at + 1} of {len(known)}."
+
+
+def embedding(info: ModelInfo) -> Embedding:
+    """What a model that writes no text is asked: the same thing twice."""
+    one = Text(TEXT) if info.embedding else Pair(QUESTION, TEXT)
+    return Embedding((one, one), score=not info.embedding)
+
+
+def judge_numbers(vectors: bytes) -> str:
+    """What is wrong with the two rows, as a sentence; empty = they passed, equal but for rounding."""
+    numbers = memoryview(vectors).cast("f").tolist()
+    half = len(numbers) // 2
+    if not half or not all(map(isfinite, numbers)):
+        return "The canary got no finite numbers."
+    pairs = zip(numbers[:half], numbers[half:], strict=True)
+    if any(abs(a - b) > TOLERANCE * max(1.0, abs(a)) for a, b in pairs):
+        return "The canary got two different answers to one text."
+    return ""

@@ -4,9 +4,19 @@ from typing import Literal
 
 from msgspec import Struct
 
-from lmx.machines.types import FinishReason, Generation, ModelInfo, ModelSpec, Refusal
+from lmx.machines.types import (
+    CacheReport,
+    Cut,
+    Embedding,
+    FinishReason,
+    Generation,
+    ModelInfo,
+    ModelSpec,
+    Refusal,
+    TokenLogprob,
+)
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 # --- main process → worker -------------------------------------------------------------------------------------------
@@ -29,8 +39,15 @@ class Insert(Struct, frozen=True, tag="insert"):
     generation: Generation
 
 
+class Embed(Struct, frozen=True, tag="embed"):
+    """Start a job, under an id that no sequence has; answered by one `Rejected` or `Embedded`."""
+
+    job: int
+    embedding: Embedding
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
-    """Stop a sequence within one step; no frame speaks of it afterwards. Unknown ids are ignored."""
+    """Stop a sequence or a job within one step; no frame speaks of it afterwards. Unknown ids are ignored."""
 
     seq: int
 
@@ -39,7 +56,7 @@ class Shutdown(Struct, frozen=True, tag="shutdown"):
     """Release everything and exit with code 0."""
 
 
-Command = Load | WarmUp | Insert | Cancel | Shutdown
+Command = Load | WarmUp | Insert | Embed | Cancel | Shutdown
 
 
 # --- worker → main process -------------------------------------------------------------------------------------------
@@ -73,6 +90,9 @@ class Accepted(Struct, frozen=True, tag="accepted"):
 
     seq: int
     prompt_tokens: int
+    echo: str = ""
+    """The prompt's text, where it was asked for."""
+    cut: Cut | None = None
 
 
 class Rejected(Struct, frozen=True, tag="rejected"):
@@ -102,6 +122,10 @@ class SeqStep(Struct, frozen=True, omit_defaults=True):
     """Prompt tokens that were not computed again; set with the first prefill report."""
     token_ids: tuple[int, ...] = ()
     """Only for audited sequences."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the prompt tokens that this step read; the pieces of all steps make the whole prompt."""
+    cache: CacheReport | None = None
     finish: Finish | None = None
 
 
@@ -118,10 +142,61 @@ class Idled(Struct, frozen=True, tag="idled"):
     kv_used: int
 
 
+class Memory(Struct, frozen=True, kw_only=True):
+    """Bytes of one worker, as far as they can be told apart; 0 = the platform does not tell."""
+
+    weights: int = 0
+    kv: int = 0
+    prefix_cache: int = 0
+    process: int = 0
+    """All of the process: PSS on Linux, phys_footprint on macOS."""
+    transient: int = 0
+    """`process` less what is accounted for above, not below 0."""
+    device_active: int = 0
+    device_peak: int = 0
+    device_cache: int = 0
+
+
+class Telemetry(Struct, frozen=True, kw_only=True, tag="telemetry"):
+    """How the engine does, at most once a second and when it becomes idle. Counters count from the worker's start."""
+
+    memory: Memory = Memory()
+    kv_tokens: int = 0
+    """In the KV cache of running sequences."""
+    cache_entries: int = 0
+    disk_bytes: int = 0
+    disk_entries: int = 0
+    reused_tokens: int = 0
+    computed_tokens: int = 0
+    """Prompt tokens that were not reused."""
+    drafted: int = 0
+    accepted: int = 0
+    """Drafted tokens that were the right ones."""
+    speculating: bool = False
+    """False: nothing to guess with, or it lost more than it won lately."""
+    chunk: int = 0
+    """Prompt tokens of the latest step's budget."""
+
+
+class Embedded(Struct, frozen=True, tag="embedded"):
+    """A job's numbers, in the order of its inputs: little-endian float32, `width` of them for each (1 for scores)."""
+
+    job: int
+    vectors: bytes = b""
+    width: int = 0
+    tokens: tuple[int, ...] = ()
+    """Of each input, as the model read it."""
+    error: str = ""
+    """Why there are none, as a sentence."""
+
+
 class Broken(Struct, frozen=True, tag="broken"):
     """The engine cannot go on: said as the last thing before the worker exits by itself."""
 
     message: str
 
 
-Report = Hello | LoadProgress | Loaded | LoadFailed | Warmed | Accepted | Rejected | Step | Idled | Broken
+Report = (
+    Hello | LoadProgress | Loaded | LoadFailed | Warmed
+    | Accepted | Rejected | Step | Embedded | Idled | Telemetry | Broken
+)  # fmt: skip

@@ -138,15 +138,23 @@ class ModelMachine(Machine):
         "warming": Deadline(120.0, "timed_out"),
         "canary": Deadline(60.0, "timed_out"),
         "draining": Deadline(30.0, "timed_out"),
-        "unloading": Deadline(5.0, "timed_out"),
+        "unloading": Deadline(10.0, "timed_out"),
         "failed": Deadline(30.0, "cooled"),
         "quarantined": Deadline(600.0, "half_open"),
     }
 
-    def __init__(self) -> None:
+    def __init__(self, state: str | None = None) -> None:
+        """In another `state` than the first one no effects come of being there."""
         self.budget = RestartBudget()
         self._refusal: Refusal | None = None
-        super().__init__()
+        super().__init__(start_value=state)
+
+    def reborn(self, *, worker: bool) -> "ModelMachine":
+        """The one that goes on when its actor has lost everything else; `worker`: one is being killed."""
+        quarantined = self.current == "quarantined"
+        heir = ModelMachine("quarantined" if quarantined else "unloading" if worker else "unloaded")
+        heir.budget, heir._refusal = self.budget, self._refusal
+        return heir
 
     def answer(self) -> Literal["serve", "wait"] | Refusal:
         """What becomes of a request that comes now."""
@@ -190,7 +198,7 @@ class ModelMachine(Machine):
     def on_enter_ready(self) -> None:
         self.emit(Open())
 
-    def on_enter_unloading(self, reason: str) -> None:
+    def on_enter_unloading(self, reason: str = "") -> None:
         self.emit(AbortRunning(Failure(FailureKind.ABORTED, reason)), StopWorker())
 
     def on_enter_backoff(self, reason: str, now: float, chance: float, healthy: float) -> None:
@@ -202,7 +210,7 @@ class ModelMachine(Machine):
         self._refusal = Refusal(RefusalKind.MODEL_LOAD_FAILED, reason, 30.0)
         self.emit(KillWorker(), RefuseWaiting(self._refusal))
 
-    def on_enter_quarantined(self, reason: str, event: str) -> None:
+    def on_enter_quarantined(self, reason: str = "", event: str = "") -> None:
         text = f"The model is quarantined: {reason} An admin can release it (lmx load)."
         self._refusal = Refusal(RefusalKind.MODEL_QUARANTINED, text, 60.0)
         self.emit(AbortRunning(Failure(FailureKind.WORKER_DIED, reason, retry=False)), RefuseWaiting(self._refusal))

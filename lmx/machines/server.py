@@ -4,6 +4,9 @@ from statemachine import State
 
 from lmx.machines.base import Deadline, Effect, Machine
 
+BROKEN = 70
+"""Exit code (EX_SOFTWARE): the daemon manager starts lmx again."""
+
 
 class AskCrashLoop(Effect, frozen=True):
     """Record this start and learn whether models may be loaded."""
@@ -73,7 +76,7 @@ class ServerMachine(Machine):
         self.emit(Exit(0))
 
     def exit_broken(self) -> None:
-        self.emit(Exit(70))
+        self.emit(Exit(BROKEN))
 
     def on_enter_recovering(self) -> None:
         self.emit(AskCrashLoop())
