@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lmx.backends.base import SeqSpec
 from lmx.backends.sampling import NonFiniteLogits, Sampler, draw
 from lmx.machines.types import Sampling
 
@@ -29,9 +30,10 @@ def survivors(logits: NDArray[np.float32], **parameters: float) -> set[int]:
 
 
 def sampler(
-    prompt: tuple[int, ...] = (), *, banned: tuple[int, ...] = (), audit: bool = False, **parameters: object
+    prompt: tuple[int, ...] = (0,), *, banned: tuple[int, ...] = (), audit: bool = False, **parameters: object
 ) -> Sampler:
-    return Sampler(Sampling(**parameters), prompt, VOCAB, banned=banned, audit=audit)  # type: ignore[arg-type]
+    sampling = Sampling(**parameters)  # type: ignore[arg-type]
+    return Sampler(SeqSpec(0, prompt, 1, sampling, audit=audit), VOCAB, banned)
 
 
 FIVE = logits_of(t3=0.4, t700=0.3, t1499=0.15, t0=0.1, t512=0.05)
@@ -40,7 +42,7 @@ FIVE = logits_of(t3=0.4, t700=0.3, t1499=0.15, t0=0.1, t512=0.05)
 def test_greedy_takes_the_largest_logit() -> None:
     """Temperature 0 is the argmax, and the logits stay untouched."""
     before = FIVE.copy()
-    assert sampler(temperature=0).next(FIVE) == 3
+    assert sampler(temperature=0).next(FIVE).token == 3
     assert np.array_equal(FIVE, before)
 
 
@@ -127,7 +129,7 @@ def test_seed_and_index_make_the_draw() -> None:
     flat = np.zeros(VOCAB, np.float32)
 
     def ten(one: Sampler) -> list[int]:
-        return [one.next(flat) for _ in range(10)]
+        return [one.next(flat).token for _ in range(10)]
 
     assert ten(sampler(seed=3)) == ten(sampler(seed=3))
     assert ten(sampler(seed=3)) != ten(sampler(seed=4))
@@ -143,27 +145,27 @@ def test_any_64_bit_seed(seed: int) -> None:
 
 def test_bias_is_added() -> None:
     """logit_bias shifts logits before everything else."""
-    assert sampler(temperature=0, logit_bias={700: 1.0}).next(FIVE) == 700
-    assert sampler(temperature=0, logit_bias={3: -100.0, 700: -100.0}).next(FIVE) == 1499
+    assert sampler(temperature=0, logit_bias={700: 1.0}).next(FIVE).token == 700
+    assert sampler(temperature=0, logit_bias={3: -100.0, 700: -100.0}).next(FIVE).token == 1499
 
 
 def test_banned_tokens_stay_out() -> None:
     """What the model's own metadata forbids no bias brings back."""
-    assert sampler(temperature=0, banned=(3,), logit_bias={3: 1000.0}).next(FIVE) == 700
+    assert sampler(temperature=0, banned=(3,), logit_bias={3: 1000.0}).next(FIVE).token == 700
 
 
 def test_presence_penalty_counts_once() -> None:
     """One generated token or ten: the same penalty. The prompt does not count."""
     logits = logits_of(t1=0.6, t2=0.4)
     one = sampler((1, 1, 1), temperature=0, presence_penalty=0.5)
-    assert [one.next(logits) for _ in range(4)] == [1, 2, 1, 1]
+    assert [one.next(logits).token for _ in range(4)] == [1, 2, 1, 1]
 
 
 def test_frequency_penalty_counts_every_time() -> None:
     """Each generation of a token adds to its penalty. The prompt does not count."""
     logits = logits_of(t1=0.6, t2=0.4)
     one = sampler((1, 1, 1), temperature=0, frequency_penalty=0.3)
-    assert [one.next(logits) for _ in range(6)] == [1, 1, 2, 1, 2, 1]
+    assert [one.next(logits).token for _ in range(6)] == [1, 1, 2, 1, 2, 1]
 
 
 def test_repetition_penalty_weighs_prompt_and_completion() -> None:
@@ -171,9 +173,9 @@ def test_repetition_penalty_weighs_prompt_and_completion() -> None:
     logits = np.full(VOCAB, -10, np.float32)
     logits[[1, 2, 3]] = 4.0, 3.0, 2.5
     one = sampler((1,), temperature=0, repetition_penalty=2.0)
-    assert [one.next(logits) for _ in range(3)] == [2, 3, 1]
+    assert [one.next(logits).token for _ in range(3)] == [2, 3, 1]
     logits[[1, 2, 3]] = -1.0, -1.5, -4.0
-    assert sampler((1,), temperature=0, repetition_penalty=2.0).next(logits) == 2
+    assert sampler((1,), temperature=0, repetition_penalty=2.0).next(logits).token == 2
 
 
 @pytest.mark.parametrize("parameters", [{"temperature": 0}, {}, {"top_p": 0.5}, {"repetition_penalty": 1.5}])
@@ -183,7 +185,7 @@ def test_nan_and_infinity_are_errors(parameters: dict[str, float], value: float)
     logits = FIVE.copy()
     logits[1000] = value
     with pytest.raises(NonFiniteLogits):
-        Sampler(Sampling(**parameters), (), VOCAB).next(logits)  # type: ignore[arg-type]
+        sampler(**parameters).next(logits)  # type: ignore[arg-type]
 
 
 def test_nothing_possible_is_an_error() -> None:
@@ -194,7 +196,7 @@ def test_nothing_possible_is_an_error() -> None:
 
 def test_audit_wants_every_logit_finite() -> None:
     """-inf far from the choice passes without audit only."""
-    assert sampler(temperature=0).next(FIVE) == 3
+    assert sampler(temperature=0).next(FIVE).token == 3
     with pytest.raises(NonFiniteLogits):
         sampler(temperature=0, audit=True).next(FIVE)
 
@@ -203,7 +205,7 @@ def test_audit_wants_every_logit_finite() -> None:
 def test_any_temperature_that_a_client_may_send_draws_a_token(temperature: float) -> None:
     """However small, it ends in a token and not in an error; the smallest are greedy."""
     logits = np.linspace(-3, 3, 50, dtype=np.float32)
-    token = Sampler(Sampling(temperature=temperature, seed=1), [0], 50).next(logits)
+    token = Sampler(SeqSpec(0, [0], 1, Sampling(temperature=temperature, seed=1)), 50).next(logits).token
     assert 0 <= token < 50
     if temperature < 1e-2:
         assert token == 49
