@@ -1,77 +1,156 @@
 """Off the decode loop: renders chat templates, tokenises, and checks what the engine must be able to rely on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmx.backends.base import Backend, Info
+from lmx.engine.constraint import ConstraintError, Grammar, Grammars
+from lmx.engine.conversation import Conversation, Rendered
+from lmx.engine.jobs import refuse_generation
 from lmx.engine.template import ChatTemplate, TemplateError
+from lmx.engine.text import detokenized
 from lmx.machines import frames
-from lmx.machines.types import Chat, Generation, Prompt, Refusal, RefusalKind, Text, Tokens
+from lmx.machines.types import Chat, Cut, Generation, Prompt, Refusal, RefusalKind, Text, Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A sequence that fits: 1 <= prompt, prompt + max_tokens <= context."""
+    """A sequence that fits: 1 <= prompt, prompt + max_tokens <= context.
+
+    `checkpoints`: lengths of the prompt at which a later one may branch off. `boundaries`: where each message ends,
+    for who wants to know which one differed.
+    """
 
     seq: int
     prompt: list[int]
     max_tokens: int
     generation: Generation
+    checkpoints: tuple[int, ...] = ()
+    boundaries: tuple[int, ...] = ()
+    grammar: Grammar | None = None
+    breakers: frozenset[int] = frozenset()
+    cut: Cut | None = None
+    echo: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused(Exception):
+    refusal: Refusal
+
+
+@dataclass
 class Intake:
-    """Stateless but for the model's tokenizer and template; used by one thread."""
+    """One model's tokenizer, template and grammars; used by one thread."""
 
-    def __init__(self, backend: Backend, info: Info) -> None:
+    backend: Backend
+    info: Info
+    template: ChatTemplate | None = None
+    _breakers: dict[tuple[str, ...], frozenset[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         """Raises TemplateError when the model's own template is broken."""
-        self._backend = backend
-        self._info = info
-        self._template = (
-            ChatTemplate(info.chat_template, bos=info.bos_text, eos=info.eos_text) if info.chat_template else None
-        )
+        info = self.info
+        if info.chat_template:
+            self.template = ChatTemplate(info.chat_template, bos=info.bos_text, eos=info.eos_text)
+        self._grammars = Grammars(info, lambda text: self.backend.encode(text, special=False))
 
     def prepare(self, insert: frames.Insert) -> Ready | frames.Rejected:
         try:
-            prompt = self._tokens(insert.generation.prompt)
+            return self._prepared(insert.seq, insert.generation)
+        except Refused as refused:
+            return frames.Rejected(insert.seq, refused.refusal)
         except TemplateError as error:
-            return self._reject(insert.seq, str(error), "messages")
-        return self._fit(insert, prompt)
+            return frames.Rejected(insert.seq, _invalid(str(error), "messages"))
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def _prepared(self, seq: int, generation: Generation) -> Ready:
+        if refusal := refuse_generation(self.info):
+            raise Refused(refusal)
+        rendered, cut = self._fitting(generation)
+        prompt = rendered.tokens
+        self._check(generation, prompt)
+        room = self.info.context - len(prompt)
+        asked = generation.max_tokens if generation.max_tokens is not None else room
+        explain = generation.explain_cache
+        return Ready(
+            seq=seq,
+            prompt=prompt,
+            max_tokens=asked,
+            generation=generation,
+            checkpoints=self._checkpoints(rendered) if self.info.prefix == "snapshot" else (),
+            boundaries=rendered.boundaries() if explain else (),
+            grammar=self._grammar(generation),
+            breakers=self._broken_by(generation),
+            cut=cut,
+            echo=detokenized(prompt, self.info.token_bytes) if generation.echo else "",
+        )
+
+    def _fitting(self, generation: Generation) -> tuple[Rendered, Cut | None]:
+        """The prompt's tokens, cut where that was asked for. Raises Refused for one that is too long."""
+        rendered = self._render(generation.prompt)
+        room = self.info.context - (1 if generation.max_tokens is None else generation.max_tokens)
+        if len(rendered.tokens) <= room:
+            return rendered, None
+        if generation.truncate == "oldest" and (shorter := rendered.shortened(room)):
+            return shorter
+        raise Refused(self._too_long(generation, len(rendered.tokens)))
+
+    def _render(self, prompt: Prompt) -> Rendered:
         match prompt:
             case Chat(messages):
-                if self._template is None:
+                if self.template is None:
                     raise TemplateError("This model has no chat template: use /v1/completions.")
-                return self._backend.encode(self._template.render(messages), special=True)
+                return Conversation(messages, self.template, self.backend).render()
             case Text(text):
-                start = [] if self._info.bos is None else [self._info.bos]
-                return start + self._backend.encode(text, special=True)
+                start = [] if self.info.bos is None else [self.info.bos]
+                return Rendered(start + self.backend.encode(text, special=True), kept=len(start))
             case Tokens(ids):
-                return list(ids)
+                return Rendered(list(ids), kept=0)
 
-    def _fit(self, insert: frames.Insert, prompt: list[int]) -> Ready | frames.Rejected:
-        generation, context, vocab = insert.generation, self._info.context, self._info.vocab
+    def _check(self, generation: Generation, prompt: list[int]) -> None:
+        vocab = self.info.vocab
         if not prompt:
-            return self._reject(insert.seq, "The prompt is empty: it has no tokens.", "prompt")
+            raise Refused(_invalid("The prompt is empty: it has no tokens.", "prompt"))
         if min(prompt) < 0 or max(prompt) >= vocab:
-            return self._reject(insert.seq, f"The prompt holds a token id outside 0 … {vocab - 1}.", "prompt")
+            raise Refused(_invalid(f"The prompt holds a token id outside 0 … {vocab - 1}.", "prompt"))
         if any(not 0 <= token < vocab for token in generation.sampling.logit_bias):
-            return self._reject(insert.seq, f"'logit_bias' holds a token id outside 0 … {vocab - 1}.", "logit_bias")
-        asked = generation.max_tokens if generation.max_tokens is not None else max(1, context - len(prompt))
-        if len(prompt) + asked > context:
-            return self._too_long(insert, len(prompt))
-        return Ready(insert.seq, prompt, asked, generation)
+            raise Refused(_invalid(f"'logit_bias' holds a token id outside 0 … {vocab - 1}.", "logit_bias"))
 
-    def _too_long(self, insert: frames.Insert, prompt: int) -> frames.Rejected:
-        part = "messages" if isinstance(insert.generation.prompt, Chat) else "prompt"
-        text = f"This model's maximum context length is {self._info.context} tokens. However, "
-        asked = insert.generation.max_tokens
+    def _checkpoints(self, rendered: Rendered) -> tuple[int, ...]:
+        """Where snapshots pay: after the system's part, before the last message, and just before the end."""
+        places = {*rendered.turning_points(), len(rendered.tokens) - 1}
+        return tuple(sorted(place for place in places if 0 < place < len(rendered.tokens)))
+
+    def _grammar(self, generation: Generation) -> Grammar | None:
+        if generation.constraint is None:
+            return None
+        try:
+            return self._grammars.compile(generation.constraint)
+        except ConstraintError as error:
+            raise Refused(Refusal(RefusalKind.INVALID_CONSTRAINT, error.message, param=error.param)) from error
+
+    def _broken_by(self, generation: Generation) -> frozenset[int]:
+        """Tokens that hold one of the strings across which no repetition reaches."""
+        sampling = generation.sampling
+        if not sampling.dry_multiplier:
+            return frozenset()
+        strings = sampling.dry_sequence_breakers
+        if strings not in self._breakers:
+            self._breakers.clear()
+            marks = [string.encode() for string in strings if string]
+            pieces = enumerate(self.info.token_bytes)
+            self._breakers[strings] = frozenset(id for id, piece in pieces if any(mark in piece for mark in marks))
+        return self._breakers[strings]
+
+    def _too_long(self, generation: Generation, prompt: int) -> Refusal:
+        part = "messages" if isinstance(generation.prompt, Chat) else "prompt"
+        text = f"This model's maximum context length is {self.info.context} tokens. However, "
+        asked = generation.max_tokens
         if asked is None:
             text += f"your {part} resulted in {prompt} tokens. "
         else:
             text += f"you requested {prompt + asked} tokens ({prompt} in the {part}, {asked} in the completion). "
         text += f"Please reduce the length of the {part}{' or completion' if asked is not None else ''}."
-        refusal = Refusal(RefusalKind.CONTEXT_LENGTH_EXCEEDED, text, param=part)
-        return frames.Rejected(insert.seq, refusal)
+        return Refusal(RefusalKind.CONTEXT_LENGTH_EXCEEDED, text, param=part)
 
-    def _reject(self, seq: int, text: str, param: str) -> frames.Rejected:
-        return frames.Rejected(seq, Refusal(RefusalKind.INVALID_PROMPT, text, param=param))
+
+def _invalid(text: str, param: str) -> Refusal:
+    return Refusal(RefusalKind.INVALID_PROMPT, text, param=param)

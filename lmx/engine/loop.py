@@ -1,116 +1,186 @@
 """One engine step: schedule, run, postprocess. Single-threaded and without I/O."""
 
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lmx.backends.base import Backend, Event, Info, Prefilled, SeqError, SeqSpec, Token
+from lmx.backends.base import Backend, Event, Info, Prefilled, SeqError, SeqSpec, Snapshot, Token
+from lmx.engine.chunks import ChunkController
 from lmx.engine.intake import Ready
-from lmx.engine.text import Detokenizer, StopFinder
+from lmx.engine.job import Job
+from lmx.engine.known import KnownPrompts
+from lmx.engine.schedule import Schedule
 from lmx.machines.frames import Finish, SeqStep, Step
-
-IDLE_CHUNK = 512
-"""Prompt tokens of one step when nobody decodes: bounded, so that a cancel is."""
-
-
-@dataclass(slots=True)
-class Running:
-    """A sequence that the backend computes."""
-
-    ready: Ready
-    detokenizer: Detokenizer
-    stops: StopFinder
-    decoding: bool = False
-
-    def token(self, event: Token) -> tuple[str, Finish | None]:
-        """What a new token adds to the text, and whether it ends the sequence."""
-        text = self.stops.feed("" if event.reason == "stop" else self.detokenizer.feed(event.token))
-        if event.reason is not None and not self.stops.found:
-            text += self.stops.feed(self.detokenizer.flush())
-            text += self.stops.flush()
-        if self.stops.found:
-            return text, Finish("stop")
-        return text, Finish(event.reason) if event.reason is not None else None
+from lmx.machines.types import CacheReport, TokenLogprob
 
 
 @dataclass
+class Report:
+    """What a step did for one sequence, while the step's events are gone through."""
+
+    job: Job
+    text: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    prefilled: int = 0
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    cache: CacheReport | None = None
+    cached: int = 0
+    finish: Finish | None = None
+
+    def told(self) -> SeqStep:
+        return SeqStep(
+            seq=self.job.seq,
+            text="".join(self.text),
+            n_tokens=len(self.ids),
+            prefilled=self.prefilled,
+            cached=self.cached,
+            token_ids=tuple(self.ids) if self.job.audit else (),
+            logprobs=self.job.logprobs(),
+            prompt_logprobs=self.prompt_logprobs,
+            cache=self.cache,
+            finish=self.finish,
+        )
+
+
 class Engine:
     """The batch of one model: who waits, who runs, and what every step made of them."""
 
-    backend: Backend
-    info: Info
-    prefill_chunk: int
-    _waiting: deque[Ready] = field(default_factory=deque)
-    _running: dict[int, Running] = field(default_factory=dict)
-    _number: int = 0
+    def __init__(
+        self,
+        backend: Backend,
+        info: Info,
+        known: KnownPrompts,
+        chunks: ChunkController,
+        clock: Callable[[], float],
+    ) -> None:
+        self._backend = backend
+        self._info = info
+        self.known = known
+        self._chunks = chunks
+        self._clock = clock
+        self._schedule = Schedule(backend, info, known, clock)
+        self._running: dict[int, Job] = {}
+        self._number = 0
+        self.chunk = 0
+        """Prompt tokens that the latest step was allowed to read."""
+        self.reused = 0
+        self.computed = 0
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._running
+        return not self._schedule.waiting and not self._running
 
     def insert(self, ready: Ready) -> None:
-        self._waiting.append(ready)
+        self._schedule.add(Job(ready, self._info))
 
     def cancel(self, seq: int) -> None:
         """Forget a sequence; unknown ids are ignored."""
-        if self._running.pop(seq, None) is not None:
-            self.backend.cancel(seq)
+        job = self._running.get(seq)
+        if job is not None:
+            self._end(job)
         else:
-            self._waiting = deque(ready for ready in self._waiting if ready.seq != seq)
+            self._schedule.forget(seq)
 
     def step(self) -> Step:
         """Move every running sequence by one token or one chunk of its prompt."""
-        self._schedule()
-        decoding = any(running.decoding for running in self._running.values())
-        events = self.backend.step(self.prefill_chunk if decoding else IDLE_CHUNK)
+        self._fill()
+        decoding = [job for job in self._running.values() if job.phase == "decoding"]
+        batch_only = all(job.generation.priority == "batch" for job in decoding)
+        self.chunk = self._chunks.chunk(len(decoding), batch_only=batch_only)
+        began, computed = self._clock(), self.computed
+        events = self._backend.step(self.chunk)
+        seconds = self._clock() - began
+        reports = self._postprocess(events)
+        self._chunks.observe(len(decoding), self.computed - computed, seconds)
         self._number += 1
-        return Step(self._number, tuple(self._postprocess(events)))
+        return Step(self._number, tuple(report.told() for report in reports.values()))
 
-    def _schedule(self) -> None:
-        while self._waiting and self.backend.free_slots():
-            ready = self._waiting.popleft()
-            generation = ready.generation
-            stops = StopFinder(generation.stop)
-            self._running[ready.seq] = Running(ready, Detokenizer(self.info.token_bytes), stops)
-            self.backend.add(
-                SeqSpec(
-                    id=ready.seq,
-                    prompt=ready.prompt,
-                    max_tokens=ready.max_tokens,
-                    sampling=generation.sampling,
-                    stop_ids=frozenset() if generation.ignore_eos else self.info.eos,
-                    audit=generation.audit,
-                )
+    def _fill(self) -> None:
+        """Start whoever can be."""
+        while (job := self._schedule.next(self._running.values(), self._preempt)) is not None:
+            lender = self._schedule.lender(job, self._running.values())
+            if lender is not None:
+                self.known.keep(lender.tokens, self._backend.snapshot(lender.seq))
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
+        generation, ready = job.generation, job.ready
+        if generation.explain_cache and job.cached is None:
+            job.explain(self.known.explain(job.prompt))
+        reuse = None if job.rereads else self.known.beginning(job.prompt, alone=self._schedule.alone(job))
+        job.phase, job.done = "reading", 0
+        self._running[job.seq] = job
+        self._backend.add(
+            SeqSpec(
+                id=job.seq,
+                prompt=job.prompt,
+                max_tokens=ready.max_tokens,
+                sampling=generation.sampling,
+                stop_ids=frozenset() if generation.ignore_eos else self._info.eos,
+                min_tokens=generation.min_tokens,
+                logprobs=generation.logprobs,
+                prompt_logprobs=generation.echo and generation.logprobs is not None,
+                mask=ready.grammar.mask() if ready.grammar is not None else None,
+                reuse=reuse,
+                checkpoints=ready.checkpoints,
+                breakers=ready.breakers,
+                audit=generation.audit,
             )
-
-    def _postprocess(self, events: list[Event]) -> list[SeqStep]:
-        """One report per sequence: a prefill and a token of one step are told together."""
-        prefilled = {event.seq: event for event in events if isinstance(event, Prefilled)}
-        steps = []
-        for event in events:
-            match event:
-                case Token():
-                    steps.append(self._token(event, prefilled.pop(event.seq, None)))
-                case SeqError(seq, message):
-                    prefilled.pop(seq, None)
-                    del self._running[seq]
-                    steps.append(SeqStep(seq, finish=Finish("error", message)))
-        steps += [SeqStep(left.seq, prefilled=left.done, cached=left.cached) for left in prefilled.values()]
-        return steps
-
-    def _token(self, event: Token, prefilled: Prefilled | None) -> SeqStep:
-        running = self._running[event.seq]
-        running.decoding = True
-        text, finish = running.token(event)
-        if finish is not None:
-            del self._running[event.seq]
-            if event.reason is None:
-                self.backend.cancel(event.seq)
-        return SeqStep(
-            seq=event.seq,
-            text=text,
-            n_tokens=1,
-            prefilled=prefilled.done if prefilled else 0,
-            cached=prefilled.cached if prefilled else 0,
-            token_ids=(event.token,) if running.ready.generation.audit else (),
-            finish=finish,
         )
+
+    def _preempt(self, job: Job) -> None:
+        """Take the slot away; what was read so far is where it will go on."""
+        self._end(job)
+        self._schedule.put_back(job)
+
+    def _end(self, job: Job) -> None:
+        """Free the slot and remember what was computed."""
+        del self._running[job.seq]
+        handle = self._backend.release(job.seq, keep=not job.audit)
+        self.known.keep(job.tokens, handle)
+        self._schedule.release_followers(job)
+
+    def _postprocess(self, events: list[Event]) -> dict[int, Report]:
+        """One report per sequence, however many events it had."""
+        reports: dict[int, Report] = {}
+        for event in events:
+            job = self._running.get(event.seq)
+            if job is None:  # guessed tokens after the one that ended it
+                continue
+            report = reports.setdefault(event.seq, Report(job))
+            match event:
+                case Prefilled():
+                    self._prefilled(job, event, report)
+                case Token():
+                    self._token(job, event, report)
+                case Snapshot(_, handle):
+                    self.known.keep(job.prompt, handle)
+                case SeqError(_, message):
+                    del self._running[job.seq]
+                    self._schedule.release_followers(job)
+                    report.finish = Finish("error", message)
+        return reports
+
+    def _prefilled(self, job: Job, event: Prefilled, report: Report) -> None:
+        if job.cached is None:
+            job.cached = report.cached = event.cached
+            report.cache = job.explanation
+            self.reused += event.cached
+        self.computed += event.done - max(job.done, event.cached)
+        job.done = report.prefilled = event.done
+        report.prompt_logprobs += tuple(map(job.named, event.logprobs))
+        if not job.remaining and not job.ready.max_tokens:
+            report.finish = Finish("length")
+            self._end(job)
+
+    def _token(self, job: Job, event: Token, report: Report) -> None:
+        first = job.phase == "reading"
+        text, finish = job.token(event)
+        report.text.append(text)
+        report.ids.append(event.token)
+        report.finish = finish
+        if finish is not None:
+            self._end(job)
+        elif first and self._schedule.followed(job):
+            if self._info.prefix == "trim":
+                self.known.keep(job.tokens, self._backend.snapshot(job.seq))
+            self._schedule.release_followers(job)

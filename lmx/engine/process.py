@@ -17,6 +17,10 @@ Reported = Callable[[frames.Report], None]
 Exited = Callable[[Cause, str], None]
 
 
+EXIT_SECONDS = 5.0
+"""From the end of a worker's frames to the end of its process; after that it is killed."""
+
+
 class WorkerProcess:
     """One process. `reported` and `exited` are called from its reader thread; `exited` once, as the last thing."""
 
@@ -63,13 +67,25 @@ class WorkerProcess:
 
     def _read(self) -> None:
         cause, detail = self._listen()
+        hung = not self._exits()
         returncode = self._process.wait()
         self._outbox.put(None)
         self._writer.join()
         self._channel.close()
-        if cause is None:
+        if cause is None and hung:
+            cause, detail = "killed", "The worker closed its end but did not exit, and was killed."
+        elif cause is None:
             cause, detail = describe(returncode)
         self._exited(cause, detail)
+
+    def _exits(self) -> bool:
+        """Whether it does by itself, now that it has closed its end; if not, it is killed."""
+        try:
+            self._process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        return True
 
     def _listen(self) -> tuple[Cause | None, str]:
         """Until the worker closes its end, or speaks what is no frame."""

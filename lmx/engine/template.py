@@ -41,10 +41,10 @@ class ChatTemplate:
             text = f"The model's chat template is broken at line {error.lineno}: {error.message}"
             raise TemplateError(text) from error
 
-    def render(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The prompt's text, ready for the assistant's answer."""
+    def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool = True) -> str:
+        """The prompt's text, ready for the assistant's answer with `generation_prompt`."""
         try:
-            return self._template.render(messages=list(messages), add_generation_prompt=True)
+            return self._template.render(messages=list(messages), add_generation_prompt=generation_prompt)
         except jinja2.TemplateError as error:
             raise TemplateError(f"The model's chat template fails on these messages: {error.message}") from error
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:

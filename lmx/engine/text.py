@@ -1,7 +1,8 @@
 """From tokens to text: whole characters only, and nothing of a stop string ever leaves."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class Detokenizer:
@@ -55,3 +56,23 @@ class StopFinder:
             if any(stop.startswith(tail) for stop in self._stops):
                 return length
         return 0
+
+
+def detokenized(tokens: Iterable[int], token_bytes: Sequence[bytes]) -> str:
+    """The text of tokens, control tokens left out."""
+    return b"".join([token_bytes[token] for token in tokens]).decode("utf-8", "replace")
+
+
+def shared(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many tokens (or characters) two sequences begin with in common."""
+    limit = min(len(first), len(second))
+    if first[:limit] == second[:limit]:
+        return limit
+    low, high = 0, limit  # first[:low] is common, first[:high] is not: compared by halves, at the speed of C
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

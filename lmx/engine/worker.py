@@ -12,10 +12,12 @@ import sys
 import threading
 from typing import NoReturn, assert_never
 
-from lmx.backends.base import Backend, EngineFatal, LoadAborted, LoadError
+from lmx.backends.base import EngineFatal, Info, LoadAborted, LoadError
 from lmx.backends.registry import open_backend
-from lmx.engine.intake import Intake, Ready
-from lmx.engine.loop import Engine
+from lmx.engine.assembly import assemble
+from lmx.engine.intake import Intake
+from lmx.engine.jobs import JobIntake
+from lmx.engine.service import Inbox, Service
 from lmx.engine.template import TemplateError
 from lmx.engine.wire import Channel
 from lmx.machines import frames
@@ -26,40 +28,20 @@ LOAD_FAILED = 65
 BROKEN = 70
 """Exit code (EX_SOFTWARE) after a Broken frame."""
 
-Inbox = queue.SimpleQueue[frames.Load | frames.WarmUp | frames.Cancel | frames.Shutdown | Ready | frames.Rejected]
-
 
 class WorkerMain:
     def __init__(self, channel: Channel[frames.Command, frames.Report]) -> None:
         self._channel = channel
         self._inbox: Inbox = queue.SimpleQueue()
-        self._inserts: queue.SimpleQueue[frames.Insert] = queue.SimpleQueue()
-        self._seen = 0
-        """The highest sequence id that came out of the intake; ids arrive in order."""
-        self._cancelled_early: set[int] = set()
+        self._prompts: queue.SimpleQueue[frames.Insert | frames.Embed] = queue.SimpleQueue()
 
     def run(self) -> NoReturn:
         """The engine thread's whole life."""
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._channel.send(frames.Hello(frames.PROTOCOL, os.getpid()))
-        backend, engine = self._load()
-        while True:
-            self._obey_all(backend, engine)
-            step = engine.step()
-            if step.seqs:
-                self._channel.send(step)
-            if engine.idle:
-                self._channel.send(frames.Idled(backend.stats().kv_used))
+        self._load().run()
 
-    def _obey_all(self, backend: Backend, engine: Engine) -> None:
-        """Take in what has come; wait for something while there is nothing to compute."""
-        while engine.idle or not self._inbox.empty():
-            busy = not engine.idle
-            self._obey(self._inbox.get(), backend, engine)
-            if busy and engine.idle:
-                self._channel.send(frames.Idled(backend.stats().kv_used))
-
-    def _load(self) -> tuple[Backend, Engine]:
+    def _load(self) -> Service:
         """Wait for the Load frame and do it; exits the process when it cannot be done."""
         command = self._inbox.get()
         if not isinstance(command, frames.Load):
@@ -68,87 +50,55 @@ class WorkerMain:
         try:
             backend = open_backend(spec.backend)
             info = backend.load(spec, self._progress)
-            intake = Intake(backend, info)
+            intake, jobs = Intake(backend, info), JobIntake(backend, info)
         except (LoadError, TemplateError) as error:
             self._channel.send(frames.LoadFailed(str(error)))
             sys.exit(LOAD_FAILED)
         except LoadAborted:
             sys.exit(0)
-        threading.Thread(target=self._prepare, args=(intake,), name="intake", daemon=True).start()
-        self._channel.send(
-            frames.Loaded(
-                ModelInfo(
-                    backend_version=info.version,
-                    context=info.context,
-                    slots=info.slots,
-                    vocab=info.vocab,
-                    weights_bytes=info.weights_bytes,
-                    chat_template=info.chat_template is not None,
-                )
-            )
-        )
-        return backend, Engine(backend, info, spec.prefill_chunk)
+        service = Service(self._channel, self._inbox, backend, assemble(backend, info, spec))
+        threading.Thread(target=self._prepare, args=(intake, jobs), name="intake", daemon=True).start()
+        self._channel.send(frames.Loaded(_told(info)))
+        return service
 
     def _progress(self, fraction: float) -> bool:
         """Report it; False once a Shutdown is waiting, which is all that can wait during a load."""
         self._channel.send(frames.LoadProgress(fraction))
         return self._inbox.empty()
 
-    def _obey(self, command: object, backend: Backend, engine: Engine) -> None:
-        match command:
-            case Ready(seq):
-                if self._arrived(seq):
-                    self._channel.send(frames.Accepted(seq, len(command.prompt)))
-                    engine.insert(command)
-            case frames.Rejected(seq):
-                if self._arrived(seq):
-                    self._channel.send(command)
-            case frames.Cancel(seq):
-                if seq > self._seen:
-                    self._cancelled_early.add(seq)
-                else:
-                    engine.cancel(seq)
-            case frames.WarmUp():
-                self._warm_up(backend)
-            case frames.Shutdown():
-                backend.close()
-                sys.exit(0)
-            case _:
-                raise TypeError(f"unexpected command {command!r}")
-
-    def _arrived(self, seq: int) -> bool:
-        """Note that a sequence came out of the intake; False when it was cancelled on its way."""
-        self._seen = max(self._seen, seq)
-        early = seq in self._cancelled_early
-        self._cancelled_early.discard(seq)
-        return not early
-
-    def _warm_up(self, backend: Backend) -> None:
-        try:
-            backend.warm_up()
-        except EngineFatal:
-            raise
-        except RuntimeError as error:
-            self._channel.send(frames.Warmed(str(error)))
-        else:
-            self._channel.send(frames.Warmed())
-
     def _read(self) -> None:
         """The reader thread: cancels overtake prompts that are still being tokenised."""
         while (command := self._channel.receive()) is not None:
             match command:
-                case frames.Insert():
-                    self._inserts.put(command)
+                case frames.Insert() | frames.Embed():
+                    self._prompts.put(command)
                 case frames.Load() | frames.WarmUp() | frames.Cancel() | frames.Shutdown():
                     self._inbox.put(command)
                 case _:
                     assert_never(command)
         os._exit(0)  # the main process is gone: nobody is left to answer to, whatever native code is doing
 
-    def _prepare(self, intake: Intake) -> None:
+    def _prepare(self, intake: Intake, jobs: JobIntake) -> None:
         """The intake thread."""
         while True:
-            self._inbox.put(intake.prepare(self._inserts.get()))
+            asked = self._prompts.get()
+            self._inbox.put(intake.prepare(asked) if isinstance(asked, frames.Insert) else jobs.prepare(asked))
+
+
+def _told(info: Info) -> ModelInfo:
+    return ModelInfo(
+        backend_version=info.version,
+        context=info.context,
+        slots=info.slots,
+        vocab=info.vocab,
+        weights_bytes=info.weights_bytes,
+        chat_template=info.chat_template is not None,
+        generates=info.generates,
+        embedding=info.embedding,
+        scores=bool(info.pair),
+        prefix=info.prefix,
+        speculation=info.speculation,
+    )
 
 
 def _end_with_the_thread(failed: threading.ExceptHookArgs) -> None:

@@ -2,54 +2,15 @@
 
 import pytest
 
-from lmx.backends.fake import FakeBackend
-from lmx.engine.intake import Intake, Ready
-from lmx.engine.loop import Engine
 from lmx.machines import frames
 from lmx.machines.frames import Finish
-from lmx.machines.types import Chat, Generation, ModelSpec, Prompt, RefusalKind, Sampling, Text, Tokens
-
-
-class Bench:
-    """An engine with its intake, stepped by hand."""
-
-    def __init__(self, script: str = "", slots: int = 4, context: int = 1000) -> None:
-        spec = ModelSpec(name="m", path="", backend="fake", script=script, slots=slots, context=context)
-        self.backend = FakeBackend()
-        info = self.backend.load(spec, lambda _: True)
-        self.intake = Intake(self.backend, info)
-        self.engine = Engine(self.backend, info, prefill_chunk=8)
-        self.texts: dict[int, str] = {}
-        self.tokens: dict[int, int] = {}
-        self.finished: dict[int, Finish] = {}
-
-    def insert(self, seq: int, text: str, **fields: object) -> None:
-        generation = Generation(prompt=Chat(({"role": "user", "content": text},)), **fields)  # type: ignore[arg-type]
-        ready = self.intake.prepare(frames.Insert(seq, generation))
-        assert isinstance(ready, Ready)
-        self.engine.insert(ready)
-
-    def step(self) -> frames.Step:
-        step = self.engine.step()
-        for did in step.seqs:
-            assert did.seq not in self.finished
-            self.texts[did.seq] = self.texts.get(did.seq, "") + did.text
-            self.tokens[did.seq] = self.tokens.get(did.seq, 0) + did.n_tokens
-            if did.finish:
-                self.finished[did.seq] = did.finish
-        return step
-
-    def run(self) -> None:
-        for _ in range(10_000):
-            if self.engine.idle:
-                return
-            self.step()
-        raise AssertionError("it never ends")
+from lmx.machines.types import Chat, Generation, Prompt, RefusalKind, Sampling, Text, Tokens
+from tests.support.engine import EngineBench
 
 
 def test_every_sequence_gets_its_own_text() -> None:
     """More sequences than slots: each is answered with its own prompt, and no slot stays taken."""
-    bench = Bench(slots=3)
+    bench = EngineBench(slots=3)
     for seq in range(1, 11):
         bench.insert(seq, f"number {seq} says {seq * '!'}")
     bench.run()
@@ -59,7 +20,7 @@ def test_every_sequence_gets_its_own_text() -> None:
 
 def test_usage_counts_what_was_computed() -> None:
     """Completion tokens include the end token, and end at max_tokens."""
-    bench = Bench()
+    bench = EngineBench()
     bench.insert(1, "hello")
     bench.insert(2, "hello", max_tokens=3)
     bench.run()
@@ -69,7 +30,7 @@ def test_usage_counts_what_was_computed() -> None:
 
 def test_a_stop_string_ends_the_sequence_and_frees_its_slot() -> None:
     """The text ends before the stop string, and the backend stops computing."""
-    bench = Bench()
+    bench = EngineBench()
     bench.insert(1, "one two three", stop=(" th",))
     bench.run()
     assert bench.texts[1] == "one two"
@@ -79,7 +40,7 @@ def test_a_stop_string_ends_the_sequence_and_frees_its_slot() -> None:
 
 def test_ignore_eos_runs_to_max_tokens() -> None:
     """The end token does not end a sequence that ignores it."""
-    bench = Bench()
+    bench = EngineBench()
     bench.insert(1, "ab", ignore_eos=True, max_tokens=5)
     bench.run()
     assert (bench.tokens[1], bench.finished[1].reason) == (5, "length")
@@ -87,10 +48,10 @@ def test_ignore_eos_runs_to_max_tokens() -> None:
 
 def test_decoding_goes_on_while_a_long_prompt_is_read() -> None:
     """Each step decodes first and then reads one bounded chunk: every step brings the running one its token."""
-    bench = Bench()
+    bench = EngineBench()
     bench.insert(1, "x" * 100)
-    bench.step()
-    bench.step()
+    while not bench.order:
+        bench.step()
     bench.insert(2, "y" * 80)
     for _ in range(10):
         step = bench.step()
@@ -102,7 +63,7 @@ def test_decoding_goes_on_while_a_long_prompt_is_read() -> None:
 
 def test_a_cancel_frees_its_slot_at_once_and_nobody_hears_of_it_again() -> None:
     """Cancelled while waiting, reading or decoding, a sequence is gone; the others go on."""
-    bench = Bench(slots=2)
+    bench = EngineBench(slots=2)
     for seq in (1, 2, 3):
         bench.insert(seq, f"{seq}" * 20)
     bench.step()
@@ -120,7 +81,7 @@ def test_a_cancel_frees_its_slot_at_once_and_nobody_hears_of_it_again() -> None:
 
 def test_an_error_of_one_is_not_the_others() -> None:
     """A sequence that cannot go on ends with the reason, and only that one."""
-    bench = Bench("error=token:3")
+    bench = EngineBench("error=token:3")
     bench.insert(1, "abcdef")
     bench.insert(2, "a")
     bench.run()
@@ -130,7 +91,7 @@ def test_an_error_of_one_is_not_the_others() -> None:
 
 def test_audited_sequences_report_their_token_ids() -> None:
     """The canary compares tokens; nobody else pays for them."""
-    bench = Bench()
+    bench = EngineBench()
     bench.insert(1, "ab", audit=True)
     bench.insert(2, "ab")
     ids: dict[int, tuple[int, ...]] = {}
@@ -168,7 +129,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
 ) -> None:
     """The engine never sees a prompt that is empty, out of the vocabulary, or too long for the context."""
     generation = Generation(prompt=prompt, **fields)  # type: ignore[arg-type]
-    rejected = Bench(context=100).intake.prepare(frames.Insert(1, generation))
+    rejected = EngineBench(context=100).intake.prepare(frames.Insert(1, generation))
     assert isinstance(rejected, frames.Rejected)
     assert (rejected.refusal.kind, rejected.refusal.param) == (kind, param)
     assert words in rejected.refusal.message
@@ -176,7 +137,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
 
 def test_a_prompt_that_fills_the_context_but_for_one_token_is_served() -> None:
     """Without max_tokens a sequence gets the room that is left."""
-    bench = Bench(context=100)
+    bench = EngineBench(context=100)
     bench.insert(1, "a" * 99, ignore_eos=True)
     bench.run()
     assert (bench.tokens[1], bench.finished[1].reason) == (1, "length")

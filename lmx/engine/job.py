@@ -1,0 +1,113 @@
+"""One sequence in the engine, from the queue to its last token: what its tokens mean as text, and when it is over."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal
+
+from msgspec.structs import replace
+
+from lmx.backends.base import Info, Logprob, Token
+from lmx.engine.intake import Ready
+from lmx.engine.text import Detokenizer, StopFinder
+from lmx.machines.frames import Finish
+from lmx.machines.types import CacheReport, Likely, TokenLogprob
+
+
+class Job:
+    """`waiting` (not in the backend), `reading` its prompt, or `decoding`."""
+
+    def __init__(self, ready: Ready, info: Info) -> None:
+        self.ready = ready
+        self.seq = ready.seq
+        self.prompt = ready.prompt
+        self.generation = ready.generation
+        self.phase: Literal["waiting", "reading", "decoding"] = "waiting"
+        self.done = 0
+        """Prompt tokens in the KV cache."""
+        self.cached: int | None = None
+        """Prompt tokens that were known when it first began; None until then."""
+        self.explanation: CacheReport | None = None
+        self.common: dict[int, int] = {}
+        """How many tokens its prompt begins with that another one's does too, by that one's id."""
+        self.written: list[int] = []
+        self._info = info
+        self._detokenizer = Detokenizer(info.token_bytes)
+        self._stops = StopFinder(ready.generation.stop)
+        self._logprobs = Held()
+
+    @property
+    def remaining(self) -> int:
+        """Prompt tokens that are still to be read."""
+        return len(self.prompt) - self.done
+
+    @property
+    def audit(self) -> bool:
+        return self.generation.audit
+
+    @property
+    def rereads(self) -> bool:
+        """Every prompt token's logits are wanted, so none may come from the cache."""
+        generation = self.generation
+        return generation.audit or (generation.echo and generation.logprobs is not None)
+
+    def explain(self, report: CacheReport) -> None:
+        """Remember why not more of the prompt was known, and which message differed."""
+        difference, ends = report.first_difference, self.ready.boundaries
+        message = None if difference is None or not ends else min(bisect_right(ends, difference), len(ends) - 1)
+        self.explanation = replace(report, message=message)
+
+    @property
+    def tokens(self) -> list[int]:
+        """All that it consists of so far."""
+        return self.prompt + self.written
+
+    def token(self, event: Token) -> tuple[str, Finish | None]:
+        """What a new token adds to the text, and whether it ends the sequence."""
+        self.phase = "decoding"
+        self.written.append(event.token)
+        ends = event.reason == "stop"
+        decoded = "" if ends else self._detokenizer.feed(event.token)
+        if event.logprob is not None and not ends:
+            self._logprobs.add(self.named(event.logprob), len(decoded))
+        text = self._stops.feed(decoded)
+        if event.reason is not None and not self._stops.found:
+            text += self._stops.feed(self._detokenizer.flush())
+            text += self._stops.flush()
+        finish = Finish("stop") if self._stops.found else Finish(event.reason) if event.reason is not None else None
+        self._logprobs.show(len(text), everything=finish is not None and not self._stops.found)
+        return text, finish
+
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Those of the text that was shown since the last call."""
+        return tuple(self._logprobs.take())
+
+    def named(self, logprob: Logprob) -> TokenLogprob:
+        """With the text of every token that it speaks of."""
+        pieces = self._info.token_bytes
+        top = tuple(Likely(token, pieces[token], value) for token, value in logprob.top)
+        return TokenLogprob(logprob.token, pieces[logprob.token], logprob.logprob, top)
+
+
+class Held:
+    """Log-probabilities of tokens whose text is held back: told with it, or never, when a stop string ate it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, TokenLogprob]] = deque()
+        self._shown: list[TokenLogprob] = []
+        self._decoded = 0
+        self._told = 0
+
+    def add(self, logprob: TokenLogprob, characters: int) -> None:
+        self._decoded += characters
+        self._waiting.append((self._decoded, logprob))
+
+    def show(self, characters: int, *, everything: bool) -> None:
+        """So many more characters were told; `everything`: the text is complete."""
+        self._told += characters
+        while self._waiting and (everything or self._waiting[0][0] <= self._told):
+            self._shown.append(self._waiting.popleft()[1])
+
+    def take(self) -> Iterator[TokenLogprob]:
+        shown, self._shown = self._shown, []
+        return iter(shown)

@@ -1,0 +1,115 @@
+"""Who computes what first, and who waits for whom."""
+
+from lmx.machines.types import Text
+from tests.support.engine import EngineBench
+
+
+def test_a_short_prompt_overtakes_a_long_one_that_waits() -> None:
+    """Shortest remaining first: of two that wait for the only slot, the short one is answered first."""
+    bench = EngineBench(slots=1)
+    bench.insert(1, "x" * 40)
+    bench.step()
+    bench.insert(2, "y" * 400)
+    bench.insert(3, "z")
+    bench.run()
+    assert bench.order == [1, 3, 2]
+
+
+def test_a_batch_sequence_lets_interactive_ones_pass() -> None:
+    """The class `batch` waits behind `interactive` even when it is shorter."""
+    bench = EngineBench(slots=1)
+    bench.insert(1, "x" * 40)
+    bench.step()
+    bench.insert(2, "y", priority="batch")
+    bench.insert(3, "z" * 100)
+    bench.run()
+    assert bench.order == [1, 3, 2]
+
+
+def test_who_waited_long_is_not_overtaken_any_more() -> None:
+    """Aging: after minutes a long prompt goes before a short one that has just come."""
+    bench = EngineBench(slots=1)
+    bench.insert(1, "x" * 40)
+    bench.step()
+    bench.insert(2, "y" * 400)
+    bench.now += 300
+    bench.insert(3, "z")
+    bench.run()
+    assert bench.order == [1, 2, 3]
+
+
+def test_a_long_prompt_steps_back_for_a_short_one_and_loses_nothing() -> None:
+    """Its slot is given away while it reads; what it had read is where it goes on, and is not called cached."""
+    bench = EngineBench(slots=1, context=10_000, chunk=64)
+    bench.insert(1, "x" * 3000)
+    for _ in range(10):
+        bench.step()
+    bench.insert(2, "short")
+    bench.run()
+    assert bench.order == [2, 1]
+    assert (bench.texts[1], bench.cached[1]) == ("x" * 3000, 0)
+    assert bench.engine.computed == 3000 + 5
+
+
+def test_prompts_are_read_one_by_one_where_the_backend_says_so() -> None:
+    """With room for one prompt, the second begins when the first is read, free slots or not."""
+    bench = EngineBench("prompts=1")
+    bench.insert(1, "x" * 24)
+    bench.insert(2, "y" * 24)
+    bench.step()
+    assert bench.backend.stats().running == 1
+    bench.run()
+    assert bench.texts == {1: "x" * 24, 2: "y" * 24}
+
+
+def test_equal_prompts_are_read_once() -> None:
+    """`n` choices: the first reads the prompt, the others take a copy of it, all but its last token."""
+    bench = EngineBench()
+    for seq in range(1, 5):
+        bench.insert(seq, "w" * 100)
+    bench.run()
+    assert bench.cached == {1: 0, 2: 99, 3: 99, 4: 99}
+    assert bench.engine.computed == 103
+    assert set(bench.texts.values()) == {"w" * 100}
+
+
+def test_equal_prompts_are_read_once_by_models_with_snapshots() -> None:
+    """The snapshot before the last token serves them."""
+    bench = EngineBench("prefix=snapshot")
+    for seq in range(1, 4):
+        bench.insert(seq, "w" * 100)
+    bench.run()
+    assert bench.cached == {1: 0, 2: 99, 3: 99}
+
+
+def test_who_waits_for_a_leader_that_is_cancelled_goes_on_alone() -> None:
+    """Nobody is forgotten behind a sequence that never comes to its end."""
+    bench = EngineBench()
+    bench.insert(1, "w" * 100)
+    bench.insert(2, "w" * 100)
+    bench.step()
+    bench.engine.cancel(1)
+    bench.run()
+    assert (list(bench.texts), bench.texts[2]) == ([1, 2], "w" * 100)
+
+
+def test_a_follower_can_be_cancelled() -> None:
+    """It waits for another's prompt, and nobody hears of it again."""
+    bench = EngineBench()
+    bench.insert(1, "w" * 100)
+    bench.insert(2, "w" * 100)
+    bench.step()
+    bench.engine.cancel(2)
+    bench.run()
+    assert set(bench.finished) == {1}
+
+
+def test_a_running_answer_lends_its_prompt() -> None:
+    """Who comes while another one with the same beginning is being answered does not read it again."""
+    bench = EngineBench()
+    bench.insert(1, Text("s" * 200 + "one"))
+    while not bench.order:
+        bench.step()
+    bench.insert(2, Text("s" * 200 + "two"))
+    bench.run()
+    assert bench.cached[2] == 200
