@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lmx.backends import sampling as numpy_sampling
-from lmx.backends.base import EngineFatal, Event, Prefilled, SeqError, SeqSpec, Stats, Token
+from lmx.backends.base import EngineFatal, Event, Prefilled, SeqError, SeqSpec, Token
 from lmx.backends.mlx import MlxBackend
-from lmx.backends.mlx.backend import SETTLE_STEPS
+from lmx.backends.mlx.batch import SETTLE_STEPS, Batch
 from lmx.backends.mlx.imports import mx
 from lmx.backends.mlx.sampling import Bias, Draw, Penalties, RowSampling
 from lmx.machines.types import ModelSpec, Sampling
@@ -43,7 +43,14 @@ def run(backend: MlxBackend, *specs: SeqSpec, chunk: int = 32) -> dict[int, list
         for event in events:
             if isinstance(event, Token):
                 said[event.seq].append(event.token)
+    for spec in specs:
+        backend.release(spec.id)
     return said
+
+
+def empty(backend: MlxBackend) -> bool:
+    stats = backend.stats()
+    return (stats.running, stats.kv_used, stats.memory.kv) == (0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,7 @@ def llama() -> Iterator[MlxBackend]:
 def backend(llama: MlxBackend) -> Iterator[MlxBackend]:
     """Every test must leave it empty."""
     yield llama
-    assert llama.stats() == Stats(running=0, kv_used=0)
+    assert empty(llama)
 
 
 # Kinds of models
@@ -84,9 +91,9 @@ def test_a_model_that_cannot_be_batched_has_one_slot() -> None:
     backend.add(SeqSpec(0, PROMPT, 5, GREEDY))
     assert backend.free_slots() == 0
     backend.step(32)
-    backend.cancel(0)
+    backend.release(0)
     assert backend.free_slots() == 1
-    assert backend.stats() == Stats(running=0, kv_used=0)
+    assert empty(backend)
     backend.close()
 
 
@@ -96,9 +103,10 @@ def test_a_long_run_of_a_hybrid_model_grows_no_graph() -> None:
     backend.add(SeqSpec(0, PROMPT, 400, GREEDY))
     for _ in range(3 * SETTLE_STEPS):
         backend.step(32)
-    first, second, _ = backend._batch._generation_batch.prompt_cache
+    assert isinstance(backend._batch, Batch)
+    first, second, _ = backend._batch._generator._generation_batch.prompt_cache
     assert max(operations(first.left_padding), operations(second.left_padding)) <= 2 * SETTLE_STEPS
-    backend.cancel(0)
+    backend.release(0)
     backend.close()
 
 
@@ -114,16 +122,22 @@ def operations(array: mx.array) -> int:
 
 def test_what_is_in_the_cache_is_counted(backend: MlxBackend) -> None:
     """kv_used follows the prompt chunk by chunk and then the tokens; the other sequence counts as well."""
+
+    def counted() -> tuple[int, int]:
+        stats = backend.stats()
+        return stats.running, stats.kv_used
+
     backend.add(SeqSpec(0, list(range(10, 50)), 5, GREEDY))
     backend.add(SeqSpec(1, [10, 20], 5, GREEDY))
-    assert backend.stats() == Stats(running=2, kv_used=0)
+    assert counted() == (2, 0)
     assert backend.step(30) == [Prefilled(0, 30)]
-    assert backend.stats() == Stats(running=2, kv_used=30)
+    assert counted() == (2, 30)
     assert backend.step(30) == [Prefilled(0, 39)]
     assert backend.step(30) == [Prefilled(0, 40)]
-    assert backend.stats() == Stats(running=2, kv_used=40)
-    backend.cancel(0)
-    backend.cancel(1)
+    assert counted() == (2, 40)
+    assert backend.stats().memory.kv > 0
+    backend.release(0)
+    backend.release(1)
 
 
 def test_a_failed_computation_ends_the_worker() -> None:
@@ -155,6 +169,8 @@ def outcome(backend: MlxBackend) -> dict[int, Event]:
     last: dict[int, Event] = {}
     while events := backend.step(32):
         last |= {event.seq: event for event in events}
+    for seq in last:
+        backend.release(seq)
     return last
 
 
@@ -179,12 +195,11 @@ def test_audit_finds_numbers_that_are_none() -> None:
 WRONG: Any = "much"
 
 
-@pytest.mark.parametrize("wrong", [Sampling(temperature=1.0, top_p=WRONG), Sampling(repetition_penalty=WRONG)])
-def test_a_fault_in_sampling_is_its_own_sequences_affair(backend: MlxBackend, wrong: Sampling) -> None:
+def test_a_fault_in_sampling_is_its_own_sequences_affair(backend: MlxBackend) -> None:
     """An exception while a token is chosen ends that sequence with an error; those beside it go on."""
     sound = SeqSpec(1, PROMPT, 8, GREEDY)
     alone = run(backend, sound)[1]
-    backend.add(SeqSpec(0, PROMPT, 8, wrong))
+    backend.add(SeqSpec(0, PROMPT, 8, Sampling(temperature=1.0, top_p=WRONG)))
     backend.add(sound)
     last = outcome(backend)
     assert isinstance(last[0], SeqError)

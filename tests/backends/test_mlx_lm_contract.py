@@ -8,15 +8,17 @@ import pytest
 
 from lmx.backends.mlx.folder import Folder
 from lmx.backends.mlx.imports import BatchGenerator, StopSequences, greedy_sampler, mx
-from lmx.backends.mlx.loading import Model, load_weights
+from lmx.backends.mlx.loading import load_weights
+from lmx.backends.mlx.model import Model
 from lmx.backends.mlx.single_row import SingleRow
+from lmx.machines.types import ModelSpec
 from tests.support import mlx_models, models
 
 PROMPT = [10, 20, 30, 40, 50]
 
 
 def load(folder: Path) -> Model:
-    return load_weights(Folder(str(folder)), lambda _: True)
+    return load_weights(Folder(str(folder)), ModelSpec(name="tiny", path=str(folder), backend="mlx"), lambda _: True)
 
 
 @pytest.fixture(scope="module")

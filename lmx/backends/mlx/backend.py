@@ -1,32 +1,28 @@
-"""The Backend protocol on mlx-lm's BatchGenerator: every step is one `next()` of it."""
+"""The Backend protocol for mlx-lm's models."""
 
-import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
-from lmx.backends.base import EngineFatal, Event, Info, Prefilled, SeqError, SeqSpec, Stats, Token
+import numpy as np
+from numpy.typing import NDArray
+
+from lmx.backends.base import Event, Handle, Info, LoadError, SeqSpec, Stats
+from lmx.backends.mlx import memory, store
+from lmx.backends.mlx.batch import Batch
+from lmx.backends.mlx.embedding import MlxEmbedder
+from lmx.backends.mlx.fingerprint import kv_key
 from lmx.backends.mlx.folder import Folder
-from lmx.backends.mlx.imports import BatchGenerator, StopSequences, mx
-from lmx.backends.mlx.loading import Model, load_weights
-from lmx.backends.mlx.sampling import RowSampling
+from lmx.backends.mlx.handle import CacheHandle
+from lmx.backends.mlx.imports import mx
+from lmx.backends.mlx.loading import load_weights
+from lmx.backends.mlx.model import Model
+from lmx.backends.mlx.speculative import Speculative
 from lmx.backends.mlx.tokenizer import TextTokenizer, load_tokenizer
 from lmx.machines.types import ModelSpec, Sampling
 
-SETTLE_STEPS = 64
-"""Steps between evaluations of whole caches: those of recurrent layers otherwise grow a graph without end."""
-
 WARM_UP_TOKENS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A sequence under mlx-lm's number for it."""
-
-    seq: int
-    uid: int
-    sampling: RowSampling
+NO_LOOKUP = "off: mlx-lm's batches cannot take guesses"
 
 
 class MlxBackend:
@@ -34,88 +30,112 @@ class MlxBackend:
 
     _tokenizer: TextTokenizer
     _model: Model
-    _batch: BatchGenerator
+    _embedder: MlxEmbedder
 
     def __init__(self) -> None:
-        self._rows: dict[int, Row] = {}
-        self._by_uid: dict[int, Row] = {}
+        self._batch: Batch | Speculative | None = None
+        self._limits = memory.Limits()
         self._slots = 0
-        self._steps = 0
-        self._loaded = False
+        self._kv_key = ""
 
     def load(self, spec: ModelSpec, progress: Callable[[float], bool]) -> Info:
         folder = Folder(spec.path)
         self._tokenizer = load_tokenizer(folder.path)
-        self._model = load_weights(folder, progress)
-        self._slots = spec.slots if self._model.batches else 1
-        self._batch = BatchGenerator(self._model.module, completion_batch_size=self._slots, prefill_batch_size=1)
-        self._loaded = True
+        drafts = _drafts(spec)
+        self._model = load_weights(folder, spec, _part(progress, 0.0, 0.8 if drafts else 1.0))
+        self._embedder = MlxEmbedder(self._model.module, folder.path, self._tokenizer)
+        self._slots = (spec.slots if self._model.batches else 1) if self._embedder.generates else 0
+        self._kv_key = kv_key(spec, draft=drafts) if self._model.prefix != "none" else ""
+        self._batch = self._speculative(spec, progress) if drafts else Batch(self._model, self._slots)
+        self._limits.apply(spec)
         return self._info(spec, folder)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         return self._tokenizer.encode(text, special=special)
 
     def warm_up(self) -> None:
-        """A greedy and a drawn sequence, so that the kernels of both exist; together where there is room."""
+        """A greedy and a drawn sequence, so that the kernels of both exist."""
         prompt = [0] * WARM_UP_TOKENS
+        if not self._slots:
+            self.embed([prompt])
+            return
         for seq, temperature in enumerate((0.0, 1.0)):
-            if not self.free_slots():
-                self._drain()
             self.add(SeqSpec(seq, prompt, 3, Sampling(temperature=temperature)))
-        self._drain()
+            while self.step(WARM_UP_TOKENS):
+                pass
+            self.release(seq)
 
     def free_slots(self) -> int:
-        return self._slots - len(self._rows)
+        return self._loaded.free
 
     def add(self, spec: SeqSpec) -> None:
-        sampling = RowSampling(spec)
-        (uid,) = self._batch.insert(
-            [list(spec.prompt)],
-            max_tokens=[spec.max_tokens],
-            caches=[self._model.new_cache()],
-            samplers=[sampling.sampler],
-            logits_processors=[sampling.processors],
-            stop_sequences=[_stop_sequences(spec.stop_ids)],
-        )
-        self._rows[spec.id] = self._by_uid[uid] = Row(spec.id, uid, sampling)
+        self._loaded.add(spec)
 
     def step(self, chunk: int) -> list[Event]:
-        if not self._rows:
-            return []
-        self._batch.prefill_step_size = max(chunk, 1)
-        try:
-            prompts, generated = self._batch.next()  # type: ignore[no-untyped-call]
-            self._settle()
-        except (RuntimeError, ValueError) as error:
-            raise EngineFatal(f"a step of mlx-lm failed: {error}") from error
-        events: list[Event] = [self._generated(response) for response in generated]
-        events += self._prefilled(prompts)
-        if not self._rows:
-            mx.clear_cache()
-        return events
+        return self._loaded.step(max(chunk, 1))
 
-    def cancel(self, seq: int) -> None:
-        if row := self._rows.get(seq):
-            self._release(row)
-            with mx.stream(self._batch.stream):
-                self._batch.remove([row.uid])  # type: ignore[no-untyped-call]
+    def release(self, seq: int, *, keep: bool = False) -> Handle | None:
+        return self._loaded.release(seq, keep=keep)
+
+    def snapshot(self, seq: int) -> Handle | None:
+        return self._loaded.snapshot(seq)
+
+    def drop(self, handle: Handle) -> None:
+        assert isinstance(handle, CacheHandle)
+        handle.caches = []
+
+    def save(self, handle: Handle) -> list[memoryview]:
+        assert isinstance(handle, CacheHandle)
+        return store.save(handle, self._kv_key)
+
+    def restore(self, data: memoryview, tokens: int) -> Handle | None:
+        return store.restore(data, self._kv_key, tokens, self._loaded.new_cache())
+
+    def trim(self) -> None:
+        mx.clear_cache()
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        return self._embedder.embed(prompts)
+
+    def score(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        return self._embedder.score(prompts)
 
     def stats(self) -> Stats:
-        """Counted in mlx-lm's own rows: what it forgot to drop shows here."""
-        if not self._loaded:
+        if self._batch is None:
             return Stats(running=0, kv_used=0)
-        rows = (*self._batch._prompt_batch.tokens, *self._batch._generation_batch.tokens)
-        return Stats(running=len(self._rows), kv_used=sum(map(len, rows)))
+        batch = self._batch
+        numbers = memory.numbers(self._model.weights_bytes, batch.nbytes)
+        stats = Stats(running=batch.running, kv_used=batch.kv_used, memory=numbers)
+        if isinstance(batch, Batch):
+            return stats
+        gate = batch.gate
+        return replace(stats, drafted=gate.drafted, accepted=gate.accepted, speculating=gate.speculating)
 
     def close(self) -> None:
         """Give the memory back; a second call does nothing."""
-        if self._loaded:
-            self._loaded = False
-            self._rows.clear()
-            self._by_uid.clear()
-            self._batch.close()  # type: ignore[no-untyped-call]
-            del self._batch, self._model
+        if self._batch is not None:
+            self._batch.close()
+            self._batch = None
+            del self._model, self._embedder
+            self._limits.restore()
             mx.clear_cache()
+
+    @property
+    def _loaded(self) -> Batch | Speculative:
+        assert self._batch is not None, "no model is loaded"
+        return self._batch
+
+    def _speculative(self, spec: ModelSpec, progress: Callable[[float], bool]) -> Speculative:
+        """Two models for one sequence."""
+        folder = Folder(spec.draft)
+        draft_spec = ModelSpec(name=spec.name, path=spec.draft, backend="mlx", context=spec.context)
+        draft = load_weights(folder, draft_spec, _part(progress, 0.8, 1.0))
+        size = min(draft.width, self._model.width)
+        if load_tokenizer(folder.path).token_bytes(size) != self._tokenizer.token_bytes(size):
+            raise LoadError(f"{spec.draft} has another vocabulary than {spec.path}; choose a draft model of its family")
+        self._slots = 1
+        self._model = replace(self._model, weights_bytes=self._model.weights_bytes + draft.weights_bytes)
+        return Speculative(self._model, draft, spec.draft_tokens)
 
     def _info(self, spec: ModelSpec, folder: Folder) -> Info:
         prefix = self._tokenizer.prefix()
@@ -131,37 +151,30 @@ class MlxBackend:
             bos=prefix[0] if prefix else None,
             bos_text=folder.bos_text,
             eos_text=folder.eos_text,
+            device="cpu" if mx.default_device() == mx.cpu else "gpu",
+            prefix=self._model.prefix,
+            speculation=_speculation(spec),
+            embedding=self._embedder.width,
+            generates=self._embedder.generates,
+            pair=self._embedder.pair,
+            ends=self._tokenizer.suffix(),
+            kv_key=self._kv_key,
         )
 
-    def _generated(self, response: Any) -> Token | SeqError:
-        row = self._by_uid[response.uid]
-        if fault := row.sampling.fault():
-            self.cancel(row.seq)
-            return SeqError(row.seq, fault)
-        if response.finish_reason:
-            self._release(row)
-        return Token(row.seq, response.token, response.finish_reason)
 
-    def _prefilled(self, responses: list[Any]) -> Iterator[Prefilled]:
-        for response in responses:
-            done, _ = response.progress
-            yield Prefilled(self._by_uid[response.uid].seq, done)
-
-    def _release(self, row: Row) -> None:
-        del self._rows[row.seq], self._by_uid[row.uid]
-
-    def _settle(self) -> None:
-        """Now and then compute all that the caches hold, so that no lazy remainder of old steps lives on."""
-        self._steps += 1
-        if self._steps % SETTLE_STEPS == 0:
-            with mx.stream(self._batch.stream):
-                mx.eval([cache.state for cache in self._batch._generation_batch.prompt_cache])
-
-    def _drain(self) -> None:
-        while self.step(WARM_UP_TOKENS):
-            pass
+def _drafts(spec: ModelSpec) -> bool:
+    """Whether a draft model is to be loaded. Raises LoadError where one is wanted and none is named."""
+    if spec.speculation == "draft" and not spec.draft:
+        raise LoadError(f"speculation of {spec.name} is draft, but no draft model is given; set `draft` to its folder")
+    return bool(spec.draft) and spec.speculation in ("auto", "draft")
 
 
-@functools.lru_cache(maxsize=256)
-def _stop_sequences(stop_ids: frozenset[int]) -> StopSequences:
-    return StopSequences([[token] for token in stop_ids])
+def _speculation(spec: ModelSpec) -> str:
+    if _drafts(spec):
+        return "draft"
+    return "off: as configured" if spec.speculation == "off" else NO_LOOKUP
+
+
+def _part(progress: Callable[[float], bool], start: float, end: float) -> Callable[[float], bool]:
+    """Progress of one of several models."""
+    return lambda fraction: progress(start + (end - start) * fraction)

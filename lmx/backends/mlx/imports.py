@@ -57,19 +57,46 @@ def _stand_in(name: str) -> ModuleType:
 with _light_imports():
     import mlx.core as mx
     from mlx.nn.layers.base import Module
-    from mlx.utils import tree_flatten
+    from mlx.utils import tree_flatten, tree_map
     from mlx_lm.generate import BatchGenerator, StopSequences
-    from mlx_lm.models.cache import make_prompt_cache
+    from mlx_lm.models.cache import (
+        ArraysCache,
+        CacheList,
+        ChunkedKVCache,
+        KVCache,
+        QuantizedKVCache,
+        RotatingKVCache,
+        TokenBuffer,
+        make_prompt_cache,
+        trim_prompt_cache,
+    )
     from mlx_lm.sample_utils import greedy_sampler
     from mlx_lm.utils import load_model
 
 __all__ = [
+    "ArraysCache",
     "BatchGenerator",
+    "CacheList",
+    "ChunkedKVCache",
+    "KVCache",
     "Module",
+    "QuantizedKVCache",
+    "RotatingKVCache",
     "StopSequences",
+    "TokenBuffer",
     "greedy_sampler",
+    "load_adapters",
     "load_model",
     "make_prompt_cache",
     "mx",
     "tree_flatten",
+    "tree_map",
+    "trim_prompt_cache",
 ]
+
+
+def load_adapters(module: Module, folder: str) -> None:
+    """mlx-lm's own, imported when it is needed: few models have adapters. Raises what mlx-lm raises."""
+    with _light_imports():
+        from mlx_lm.tuner.utils import load_adapters as load
+    load(module, folder)

@@ -30,10 +30,18 @@ class TextTokenizer:
 
     def prefix(self) -> tuple[int, ...]:
         """The tokens that the model wants in front of every text."""
+        return self._frame()[0]
+
+    def suffix(self) -> tuple[int, ...]:
+        """The tokens that it wants after a whole text."""
+        return self._frame()[1]
+
+    def _frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         bare = self._control.encode("a", add_special_tokens=False).ids
         framed = self._control.encode("a", add_special_tokens=True).ids
         starts = range(len(framed) - len(bare) + 1)
-        return next((tuple(framed[:start]) for start in starts if framed[start : start + len(bare)] == bare), ())
+        start = next((start for start in starts if framed[start : start + len(bare)] == bare), 0)
+        return tuple(framed[:start]), tuple(framed[start + len(bare) :])
 
     def token_id(self, text: str) -> int | None:
         """The id of a token by its exact text."""
