@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from lmx.backends.base import Stats
 from lmx.backends.registry import open_backend
 from tests.support.contract import CASES, Case, Loaded, go_on, model_spec
 
@@ -30,5 +29,6 @@ def shared(case: Case) -> Iterator[Loaded]:
 def loaded(shared: Loaded) -> Iterator[Loaded]:
     """Every test must leave the backend as empty as it found it."""
     yield shared
-    assert shared.backend.stats() == Stats(running=0, kv_used=0)
+    stats = shared.backend.stats()
+    assert (stats.running, stats.kv_used) == (0, 0)
     assert shared.backend.free_slots() == shared.info.slots

@@ -34,7 +34,7 @@ def test_joining_a_running_batch(loaded: Loaded) -> None:
     first, second = spec(0, 20, 30), spec(1, 100, 10)
     alone = loaded.tokens(first), loaded.tokens(second)
     loaded.backend.add(first)
-    events = [event for _ in range(8) for event in loaded.backend.step(CHUNK)]
+    events = [event for _ in range(8) for event in loaded.step(CHUNK)]
     events += loaded.run(second, chunk=16)
     assert (tokens_of(0, events), tokens_of(1, events)) == alone
 
@@ -42,18 +42,18 @@ def test_joining_a_running_batch(loaded: Loaded) -> None:
 def test_decoding_does_not_wait_for_prefill(loaded: Loaded) -> None:
     """Every running sequence gets its token in each step, and a step computes at most `chunk` prompt tokens."""
     loaded.backend.add(spec(0, 5, 40))
-    while not any(isinstance(event, Token) for event in loaded.backend.step(CHUNK)):
+    while not any(isinstance(event, Token) for event in loaded.step(CHUNK)):
         pass
     loaded.backend.add(spec(1, 150))
     done = 0
     while done < 150:
-        events = loaded.backend.step(16)
+        events = loaded.step(16)
         assert [event.seq for event in events if isinstance(event, Token)].count(0) == 1
         progress = [event.done for event in events if isinstance(event, Prefilled)]
         assert progress[-1] - done <= 16
         done = progress[-1]
-    loaded.backend.cancel(0)
-    loaded.backend.cancel(1)
+    loaded.backend.release(0)
+    loaded.backend.release(1)
 
 
 def test_events_of_a_sequence_come_in_order(loaded: Loaded) -> None:
@@ -70,11 +70,11 @@ def test_events_of_a_sequence_come_in_order(loaded: Loaded) -> None:
 
 def test_nothing_to_do(loaded: Loaded) -> None:
     """A step returns [] only when nothing runs."""
-    assert loaded.backend.step(CHUNK) == []
+    assert loaded.step(CHUNK) == []
     loaded.backend.add(spec(0, 100, 3))
     while loaded.backend.stats().running:
-        assert loaded.backend.step(1)
-    assert loaded.backend.step(CHUNK) == []
+        assert loaded.step(1)
+    assert loaded.step(CHUNK) == []
 
 
 # Endings
@@ -125,20 +125,20 @@ def test_slots_are_taken_and_given_back(loaded: Loaded) -> None:
     while waiting or loaded.backend.stats().running:
         while waiting and loaded.backend.free_slots():
             loaded.backend.add(spec(waiting.pop(0), 10, 3))
-        events += loaded.backend.step(CHUNK)
+        events += loaded.step(CHUNK)
     assert [len(tokens_of(seq, events)) for seq in range(SLOTS, 3 * SLOTS)] == [3] * 2 * SLOTS
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 6, 10])
-def test_cancel_at_every_phase(loaded: Loaded, steps: int) -> None:
-    """Waiting, amid its prompt or decoding: a cancelled sequence is gone at once, and the others notice nothing."""
+def test_release_at_every_phase(loaded: Loaded, steps: int) -> None:
+    """Waiting, amid its prompt or decoding: a released sequence is gone at once, and the others notice nothing."""
     other = spec(1, 25, 20)
     alone = loaded.tokens(other, chunk=32)
     loaded.backend.add(spec(0, 90, 20))
     loaded.backend.add(other)
-    events = [event for _ in range(steps) for event in loaded.backend.step(32)]
+    events = [event for _ in range(steps) for event in loaded.step(32)]
     before = loaded.backend.stats()
-    loaded.backend.cancel(0)
+    loaded.backend.release(0)
     after = loaded.backend.stats()
     assert (before.running, after.running) == (2, 1)
     assert after.kv_used <= before.kv_used
@@ -148,11 +148,11 @@ def test_cancel_at_every_phase(loaded: Loaded, steps: int) -> None:
     assert tokens_of(1, events + rest) == alone
 
 
-def test_cancel_of_an_unknown_sequence(loaded: Loaded) -> None:
-    """Cancelling what is not there, or no longer there, does nothing."""
-    loaded.backend.cancel(77)
+def test_release_of_an_unknown_sequence(loaded: Loaded) -> None:
+    """Releasing what is not there, or no longer there, does nothing."""
+    loaded.backend.release(77)
     loaded.run(spec(0, 5, 1))
-    loaded.backend.cancel(0)
+    loaded.backend.release(0)
 
 
 def test_a_slot_remembers_nothing(loaded: Loaded) -> None:

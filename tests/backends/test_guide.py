@@ -46,7 +46,9 @@ def answers(backend: Backend, info: Info, questions: list[str]) -> list[list[int
             if isinstance(event, Token):
                 if event.reason != "stop":
                     ids[event.seq].append(event.token)
-                running -= event.reason is not None
+                if event.reason:
+                    backend.release(event.seq)
+                    running -= 1
     return [ids[seq] for seq in range(len(questions))]
 
 

@@ -36,13 +36,22 @@ def sequence(seq: int, length: int, max_tokens: int = 10) -> SeqSpec:
     return SeqSpec(seq, [int(token) for token in random.integers(60, 200, length)], max_tokens, GREEDY)
 
 
+def released(backend: LlamaCppBackend, events: list[Event]) -> list[Event]:
+    """`events`; the sequences that they end are released."""
+    for event in events:
+        if isinstance(event, Token) and event.reason:
+            backend.release(event.seq)
+    return events
+
+
 def drain(backend: LlamaCppBackend, *specs: SeqSpec, chunk: int = 64) -> list[Event]:
     for spec in specs:
         backend.add(spec)
     events: list[Event] = []
-    while step := backend.step(chunk):
+    while step := released(backend, backend.step(chunk)):
         events += step
-    assert backend.stats() == Stats(running=0, kv_used=0)
+    stats = backend.stats()
+    assert (stats.running, stats.kv_used) == (0, 0)
     assert backend.free_slots() == SLOTS
     return events
 
@@ -86,24 +95,25 @@ def test_recurrent_and_hybrid_models_batch(opened: Callable[[Path], LlamaCppBack
 
 
 def test_a_recurrent_slot_remembers_nothing(opened: Callable[[Path], LlamaCppBackend]) -> None:
-    """A cancelled sequence leaves no state to the next one in its slot."""
+    """A released sequence leaves no state to the next one in its slot."""
     backend = opened(models.gguf_file("mamba"))
     fresh = tokens(drain(backend, sequence(0, 20)), 0)
     backend.add(sequence(1, 50))
     backend.step(30)
-    backend.cancel(1)
+    backend.release(1)
     assert tokens(drain(backend, sequence(0, 20)), 0) == fresh
 
 
 @pytest.mark.parametrize("kind", ["embedding", "bert"])
-def test_models_that_do_not_write_are_refused(kind: str) -> None:
-    """Embedding models and encoders get a plain sentence, not a crash at the first step."""
-    path = models.gguf_file(kind)
-    with pytest.raises(
-        LoadError, match=r"is an embedding or reranking model .* choose one that generates text"
-    ) as caught:
-        LlamaCppBackend().load(spec_of(path), go_on)
-    assert str(path) in str(caught.value)
+def test_models_that_do_not_write_have_no_slots(kind: str) -> None:
+    """Embedding models and encoders load and warm up, take no sequences, and leave nothing running."""
+    backend = LlamaCppBackend()
+    info = backend.load(spec_of(models.gguf_file(kind)), go_on)
+    backend.warm_up()
+    assert (info.generates, info.slots, info.embedding) == (False, 0, models.DIM)
+    assert backend.free_slots() == 0
+    assert backend.step(64) == []
+    backend.close()
 
 
 # Files
@@ -193,7 +203,7 @@ def test_a_poisoned_slot_waits_until_it_can_be_cleaned(opened: Callable[[Path], 
     backend.step(64)
     assert backend.stats().running == 1
     assert backend.free_slots() == SLOTS - 2
-    backend.cancel(1)
+    backend.release(1)
     assert backend.free_slots() == SLOTS
 
 
@@ -223,7 +233,7 @@ def test_a_rejected_sequence_fails_alone(opened: Callable[[Path], LlamaCppBacken
 
 def row(seq: int, length: int) -> Row:
     spec = SeqSpec(seq, range(length), 1, GREEDY)
-    return Row(spec, seq, Sampler(GREEDY, (), length))
+    return Row(spec, seq, Sampler(spec, length))
 
 
 def test_the_shortest_prompt_goes_first() -> None:
@@ -255,6 +265,7 @@ def test_a_long_prompt_is_not_starved(opened: Callable[[Path], LlamaCppBackend])
     for seq in range(1, 40):
         if backend.free_slots():
             backend.add(sequence(seq, 16, 1))
-        seen += [event.done for event in backend.step(16) if isinstance(event, Prefilled) and event.seq == 0]
+        events = released(backend, backend.step(16))
+        seen += [event.done for event in events if isinstance(event, Prefilled) and event.seq == 0]
     assert seen[-1] == 200
     drain(backend)

@@ -1,63 +1,146 @@
-"""The Backend protocol on llama.cpp: every step is one llama_decode over all running sequences."""
+"""The Backend protocol on llama.cpp."""
 
-import time
-from collections.abc import Callable
-from typing import Final, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from lmx.backends.base import EngineFatal, Event, Info, LoadError, Prefilled, SeqError, SeqSpec, Stats, Token
-from lmx.backends.llama_cpp.batch import Part
-from lmx.backends.llama_cpp.context import Context
-from lmx.backends.llama_cpp.library import errors
+from lmx.backends.base import EngineFatal, Event, Handle, Info, LoadAborted, LoadError, SeqSpec, Stats
+from lmx.backends.llama_cpp.adapters import use_adapters
+from lmx.backends.llama_cpp.context import Context, physical_cores
+from lmx.backends.llama_cpp.embedding import LlamaEmbedder, end_tokens, pair_text
+from lmx.backends.llama_cpp.export import pack, unpack
+from lmx.backends.llama_cpp.guesser import guesser_for
+from lmx.backends.llama_cpp.identity import kv_key
+from lmx.backends.llama_cpp.library import lib
 from lmx.backends.llama_cpp.model import Model
-from lmx.backends.llama_cpp.row import Row, share
-from lmx.backends.llama_cpp.threads import ThreadGovernor
-from lmx.backends.sampling import NonFiniteLogits, Sampler
+from lmx.backends.llama_cpp.runner import Runner
+from lmx.backends.llama_cpp.slots import KvHandle
+from lmx.machines.frames import Memory
 from lmx.machines.types import ModelSpec
 
-OK, NO_ROOM, ABORTED, INVALID = 0, 1, 2, -1
-FAILURES: Final = {
-    NO_ROOM: "no room in the KV cache",
-    ABORTED: "the computation was aborted",
-    INVALID: "llama.cpp rejected the batch",
-}
-"""Codes of llama_decode after which the context still works; any other one but OK leaves it in an unknown state."""
-
-WARM_UP_TOKENS = 64
-"""Enough for the matrix-matrix kernels of a GPU, and soon done on a CPU."""
+PROMPTS = 2
+"""Prompts that are read side by side: see row.share."""
 
 
 class LlamaCppBackend:
-    """GGUF models. A sequence owns a slot of the KV cache; only whole slots are ever forgotten."""
+    """GGUF models. All have an embedder; those that write text have a runner."""
 
     _model: Model
-    _context: Context
-    _governor: ThreadGovernor
+    _embedder: LlamaEmbedder
 
     def __init__(self) -> None:
-        self._rows: dict[int, Row] = {}
-        self._free: set[int] = set()
-        self._poisoned: set[int] = set()
-        self._banned: list[int] = []
         self._loaded = False
+        self._runner: Runner | None = None
+        self._key = ""
 
     def load(self, spec: ModelSpec, progress: Callable[[float], bool]) -> Info:
-        model = Model(spec.path, progress)
+        self._model = Model(spec.path, progress)
+        self._embedder = LlamaEmbedder(self._model, spec.threads or physical_cores())
+        self._loaded = True
+        info = self._describe(spec)
+        if not self._model.generates:
+            return info
         try:
-            self._context = Context(model, spec)
-        except LoadError:
-            model.close()
+            return self._prepare(spec, info, progress)
+        except (LoadError, LoadAborted):
+            self.close()
             raise
-        self._model, self._loaded = model, True
-        self._free = set(range(self._context.slots))
-        vocab = model.vocab
-        self._banned = vocab.banned_tokens()
-        self._governor = ThreadGovernor(self._context.threads)
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        return self._model.vocab.encode(text, special=special)
+
+    def warm_up(self) -> None:
+        if self._runner:
+            self._runner.warm_up()
+        else:
+            self._embedder.score([[0]]) if self._embedder.scores else self._embedder.embed([[0]])
+
+    def free_slots(self) -> int:
+        return self._runner.slots.free if self._runner else 0
+
+    def add(self, spec: SeqSpec) -> None:
+        if self._runner is None:
+            raise EngineFatal("a model that writes no text was given a sequence")
+        self._runner.add(spec)
+
+    def step(self, chunk: int) -> list[Event]:
+        return self._runner.step(chunk) if self._runner else []
+
+    def release(self, seq: int, *, keep: bool = False) -> KvHandle | None:
+        return self._runner.release(seq, keep=keep) if self._runner else None
+
+    def snapshot(self, seq: int) -> KvHandle | None:
+        return self._runner.snapshot(seq) if self._runner else None
+
+    def drop(self, handle: Handle) -> None:
+        if self._runner and isinstance(handle, KvHandle):
+            self._runner.slots.drop(handle)
+
+    def save(self, handle: Handle) -> list[memoryview]:
+        if self._runner is None or not isinstance(handle, KvHandle):
+            return []
+        state = self._runner.slots.state(handle)
+        return [] if state is None else pack(state, handle.tokens, self._key)
+
+    def restore(self, data: memoryview, tokens: int) -> KvHandle | None:
+        state = unpack(data, tokens, self._key)
+        return None if state is None else KvHandle(tokens, state=state)
+
+    def trim(self) -> None:
+        self._embedder.close()
+        if self._runner:
+            self._runner.context.trim()
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        return self._embedder.embed(prompts)
+
+    def score(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        return self._embedder.score(prompts)
+
+    def stats(self) -> Stats:
+        if not self._loaded:
+            return Stats(running=0, kv_used=0)
+        weights = int(self._model.weights_bytes)
+        return self._runner.stats(weights) if self._runner else Stats(0, 0, Memory(weights=weights))
+
+    def close(self) -> None:
+        """Free the contexts before the model that they point into; a second call does nothing."""
+        if not self._loaded:
+            return
+        self._loaded = False
+        if self._runner:
+            self._runner.close()
+            self._runner = None
+        self._embedder.close()
+        self._model.close()
+
+    def _prepare(self, spec: ModelSpec, info: Info, progress: Callable[[float], bool]) -> Info:
+        """Make ready to write text."""
+        context = Context(self._model, spec)
+        self._runner = runner = Runner(self._model, context)
+        use_adapters(self._model, context, spec.adapters)
+        runner.guesser, speculation = guesser_for(self._model, spec, context, lambda _: progress(1.0))
+        self._key = kv_key(spec, context)
+        return replace(
+            info,
+            context=context.length,
+            slots=context.slots,
+            prompts=PROMPTS,
+            prefix="trim" if context.trims else "snapshot",
+            speculation=speculation,
+            kv_key=self._key,
+        )
+
+    def _describe(self, spec: ModelSpec) -> Info:
+        """What is known without a context."""
+        model, vocab = self._model, self._model.vocab
         return Info(
             version=f"llama-cpp-python {llama_cpp.__version__}",
-            context=self._context.length,
-            slots=self._context.slots,
+            context=min(spec.context, model.train_context),
+            slots=0,
             eos=vocab.end_tokens(),
             token_bytes=vocab.token_bytes(),
             chat_template=model.chat_template,
@@ -65,145 +148,10 @@ class LlamaCppBackend:
             bos=vocab.bos(),
             bos_text=vocab.bos_text(),
             eos_text=vocab.eos_text(),
+            device="gpu" if lib.llama_supports_gpu_offload() else "cpu",
+            speculation="off: it writes no text",
+            embedding=self._embedder.width,
+            generates=model.generates,
+            pair=pair_text(model) if self._embedder.scores else "",
+            ends=end_tokens(model),
         )
-
-    def encode(self, text: str, *, special: bool) -> list[int]:
-        return self._model.vocab.encode(text, special=special)
-
-    def warm_up(self) -> None:
-        """One token with one thread and with all; then the shapes that steps have: a prompt, a token of each slot."""
-        context = self._context
-        prompt = [0] * min(context.length, WARM_UP_TOKENS)
-        context.set_warm_up(True)
-        codes = [self._try_out(threads) for threads in (1, 1, context.threads, context.threads)]
-        codes.append(context.decode([Part(0, 0, prompt, logits=True)]))
-        context.set_warm_up(False)
-        context.forget(0)
-        codes.append(context.decode([Part(slot, 0, (0,), logits=True) for slot in range(context.slots)]))
-        for slot in range(context.slots):
-            context.forget(slot)
-        if any(codes):
-            raise EngineFatal(f"warm-up: llama_decode returned {codes}: {errors.reason()}")
-
-    def _try_out(self, threads: int) -> int:
-        """Let the governor know what a token takes with so many threads: the machine may be busy already."""
-        self._context.set_threads(threads)
-        began = time.perf_counter()
-        code = self._context.decode([Part(0, 0, (0,), logits=True)])
-        now = time.perf_counter()
-        if threads == 1:
-            self._governor.calibrate(now - began)
-        else:
-            self._governor.stepped(1, now - began, now)
-        self._context.forget(0)
-        self._context.set_threads(self._governor.threads)
-        return code
-
-    def free_slots(self) -> int:
-        return len(self._free)
-
-    def add(self, spec: SeqSpec) -> None:
-        slot = min(self._free)  # dense slots: llama.cpp computes consecutive ones together
-        sampler = Sampler(spec.sampling, spec.prompt, self._model.vocab.size, banned=self._banned, audit=spec.audit)
-        self._free.remove(slot)
-        self._rows[spec.id] = Row(spec, slot, sampler)
-
-    def step(self, chunk: int) -> list[Event]:
-        work = self._plan(chunk)
-        if not work:
-            return []
-        code = self._decode([part for _, part in work])
-        if self._separable(code) and len(work) > 1:
-            return [event for one in work for event in self._events([one], self._context.decode([one[1]]))]
-        return self._events(work, code)
-
-    def cancel(self, seq: int) -> None:
-        if row := self._rows.get(seq):
-            self._release(row)
-
-    def stats(self) -> Stats:
-        used = sum(self._context.used(slot) for slot in range(self._context.slots)) if self._loaded else 0
-        return Stats(running=len(self._rows), kv_used=used)
-
-    def close(self) -> None:
-        """Free the context before the model that it points into; a second call does nothing."""
-        if self._loaded:
-            self._loaded = False
-            self._rows.clear()
-            self._context.close()
-            self._model.close()
-
-    def _decode(self, parts: list[Part]) -> int:
-        began, threads = time.perf_counter(), self._governor.threads
-        code = self._context.decode(parts)
-        if all(len(part.tokens) == 1 for part in parts):
-            now = time.perf_counter()
-            self._governor.stepped(len(parts), now - began, now)
-        if self._governor.threads != threads:
-            self._context.set_threads(self._governor.threads)
-        return code
-
-    def _plan(self, chunk: int) -> list[tuple[Row, Part]]:
-        """What this step computes, in the order of slots: a token of each decoding row, and some prompt tokens."""
-        amounts = {row: 1 for row in self._rows.values() if not row.remaining}
-        room = self._context.batch_tokens - len(amounts)
-        amounts |= share(self._rows.values(), min(max(chunk, 1), room))
-        return [(row, row.part(tokens)) for row, tokens in sorted(amounts.items(), key=lambda item: item[0].slot)]
-
-    def _separable(self, code: int) -> bool:
-        """Nothing was computed, so the rows can be tried one by one to find the one at fault.
-
-        Not after NO_ROOM with a recurrent state: that may have moved already.
-        """
-        return code == INVALID or (code == NO_ROOM and not self._model.has_state)
-
-    def _events(self, work: list[tuple[Row, Part]], code: int) -> list[Event]:
-        """What came of decoding `work` with `code`."""
-        if code in FAILURES:
-            return [self._fail(row, f"{FAILURES[code]}: {errors.reason()}") for row, _ in work]
-        if code != OK:
-            raise EngineFatal(f"llama_decode returned {code}: {errors.reason()}")
-        events: list[Event] = []
-        end = 0
-        for row, part in work:
-            end += len(part.tokens)
-            if row.remaining:
-                row.done += len(part.tokens)
-                events.append(Prefilled(row.spec.id, row.done))
-            else:
-                row.done += 1
-            if part.logits:
-                events.append(self._draw(row, end - 1))
-        return events
-
-    def _draw(self, row: Row, index: int) -> Token | SeqError:
-        """The next token of `row`, from the logits of the batch's token `index`."""
-        try:
-            row.token = row.sampler.next(self._context.logits(index))
-        except NonFiniteLogits as error:
-            self._poisoned.add(row.slot)
-            return self._fail(row, str(error))
-        row.written += 1
-        reason: Literal["stop", "length"] | None = None
-        if row.token in row.spec.stop_ids:
-            reason = "stop"
-        elif row.written == row.spec.max_tokens:
-            reason = "length"
-        if reason:
-            self._release(row)
-        return Token(row.spec.id, row.token, reason)
-
-    def _fail(self, row: Row, message: str) -> SeqError:
-        self._release(row)
-        return SeqError(row.spec.id, message)
-
-    def _release(self, row: Row) -> None:
-        """Free the slot, unless non-finite numbers are in it: those slots come back once nothing runs any more."""
-        del self._rows[row.spec.id]
-        self._context.forget(row.slot)
-        if row.slot not in self._poisoned:
-            self._free.add(row.slot)
-        if self._poisoned and not self._rows:
-            self._context.wipe()
-            self._free |= self._poisoned
-            self._poisoned.clear()

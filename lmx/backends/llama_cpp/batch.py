@@ -11,12 +11,12 @@ from lmx.backends.llama_cpp.library import lib
 
 
 class Part(NamedTuple):
-    """Consecutive tokens of one slot, the first one at position `start`; `logits`: those of the last one are wanted."""
+    """Consecutive tokens of one slot, the first one at position `start`; the logits of the last `logits` are wanted."""
 
     slot: int
     start: int
     tokens: Sequence[int]
-    logits: bool
+    logits: int = 1
 
 
 class Batch:
@@ -51,7 +51,7 @@ class Batch:
             self._positions[begin:end] = np.arange(part.start, part.start + end - begin)
             self._slots[begin:end] = part.slot
             self._logits[begin:end] = 0
-            self._logits[end - 1] = part.logits
+            self._logits[end - part.logits : end] = 1
         self.native.n_tokens = end
 
 

@@ -1,6 +1,7 @@
-"""The bound library `lib`, told to be quiet: its log goes into `errors`, and only errors reach stderr."""
+"""The bound library `lib`, told to be quiet: its log goes into `errors` and `sizes`, and only errors reach stderr."""
 
 import os
+import re
 import sys
 from collections import deque
 
@@ -8,7 +9,7 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # read while the library loads;
 
 from llama_cpp import llama_cpp as lib
 
-__all__ = ["errors", "lib"]
+__all__ = ["errors", "lib", "sizes"]
 
 LOG_ERROR = 4
 LOG_CONTINUED = 5
@@ -38,7 +39,34 @@ class ErrorLog:
         return "; ".join(dict.fromkeys(said)) or "llama.cpp gives no reason"
 
 
+class SizeLog:
+    """How large KV caches and recurrent states are: llama.cpp says so in its log and nowhere else."""
+
+    PATTERN = re.compile(rb"(?:KV|RS) buffer size = +([0-9.]+) MiB")
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+
+    def receive(self, text: bytes) -> None:
+        if found := self.PATTERN.search(text):
+            self._sizes.append(int(float(found[1]) * 2**20))
+
+    def clear(self) -> None:
+        self._sizes.clear()
+
+    def total(self) -> int:
+        return sum(self._sizes)
+
+
 errors = ErrorLog()
-_callback = lib.llama_log_callback(errors.receive)  # the library keeps the bare pointer: hold the object
+sizes = SizeLog()
+
+
+def _receive(level: int, text: bytes, data: object) -> None:
+    errors.receive(level, text, data)
+    sizes.receive(text)
+
+
+_callback = lib.llama_log_callback(_receive)  # the library keeps the bare pointer: hold the object
 lib.llama_log_set(_callback, None)
 lib.llama_backend_init()

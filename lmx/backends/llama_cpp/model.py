@@ -15,7 +15,7 @@ HEADER_BYTES = 24
 
 
 class Model:
-    """A generative decoder in memory. Constructing it raises LoadError or LoadAborted; `close` gives it back."""
+    """A model in memory. Constructing it raises LoadError or LoadAborted; `close` gives it back."""
 
     def __init__(self, path: str, progress: Callable[[float], bool]) -> None:
         require_gguf(path)
@@ -34,19 +34,25 @@ class Model:
     def close(self) -> None:
         lib.llama_model_free(self.handle)
 
+    @property
+    def generates(self) -> bool:
+        """It writes text; other models only embed or score."""
+        architecture = self.metadata("general.architecture")
+        pooled = self.metadata(f"{architecture}.pooling_type") not in ("", "0")
+        causal = self.metadata(f"{architecture}.attention.causal") != "false"
+        return causal and not pooled and not lib.llama_model_has_encoder(self.handle)
+
     def _refusal(self) -> str | None:
-        """Why this is no model that writes text; None when it is one."""
-        architecture = self._metadata("general.architecture")
+        """Why this model is of no use here; None when it is."""
         if not self.vocab.size:
             return "has no vocabulary; convert the model again with its tokenizer"
-        if lib.llama_model_has_encoder(self.handle) or lib.llama_model_is_diffusion(self.handle):
+        both = lib.llama_model_has_encoder(self.handle) and lib.llama_model_has_decoder(self.handle)
+        if both or lib.llama_model_is_diffusion(self.handle):
+            architecture = self.metadata("general.architecture")
             return f"is a {architecture} model, which does not write token by token; choose a decoder-only model"
-        pooled = self._metadata(f"{architecture}.pooling_type") not in ("", "0")
-        if pooled or self._metadata(f"{architecture}.attention.causal") == "false":
-            return f"is an embedding or reranking model ({architecture}); choose one that generates text"
         return None
 
-    def _metadata(self, key: str) -> str:
+    def metadata(self, key: str) -> str:
         """A short metadata value as text; empty when the file does not have it."""
         buffer = ctypes.create_string_buffer(256)
         length = lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))

@@ -1,34 +1,100 @@
 """One running sequence, and how the prompt tokens of a step are shared out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
-from lmx.backends.base import SeqSpec
+from lmx.backends.base import Event, Logprob, Prefilled, SeqSpec, Token
 from lmx.backends.llama_cpp.batch import Part
-from lmx.backends.sampling import Sampler
+from lmx.backends.llama_cpp.context import TOLD
+from lmx.backends.sampling import Logits, Sampler, prompt_logprob
 
 
 class Row:
-    """A sequence in its slot: `done` of its tokens are in the KV cache, `written` were drawn."""
+    """A sequence in its slot: `done` of its `tokens` are in the KV cache, `cached` of them from earlier work."""
 
-    def __init__(self, spec: SeqSpec, slot: int, sampler: Sampler) -> None:
+    def __init__(
+        self, spec: SeqSpec, slot: int, sampler: Sampler, *, cached: int = 0, stops: Sequence[int] = ()
+    ) -> None:
+        """`stops`: lengths of the prompt at which a step has to end."""
         self.spec = spec
         self.slot = slot
-        self.sampler = sampler
-        self.done = 0
-        self.written = 0
-        self.token = -1
+        self.cached = self.done = cached
+        self.tokens = list(spec.prompt)
+        """The prompt and what was written."""
+        self.guesses: list[int] = []
+        """What may follow `tokens`: computed together with the last one of them."""
+        self.ended = False
+        """Nothing is left to do but to release it."""
+        self._sampler = sampler
+        self._stops = [*(stop for stop in stops if stop > cached), len(spec.prompt)]
 
     @property
     def remaining(self) -> int:
         """Prompt tokens still to be computed; 0 while it decodes."""
         return max(0, len(self.spec.prompt) - self.done)
 
+    @property
+    def readable(self) -> int:
+        """Prompt tokens that one step may compute."""
+        most = next((stop for stop in self._stops if stop > self.done), self.done) - self.done
+        return min(most, TOLD // 2) if self.spec.prompt_logprobs else most
+
+    @property
+    def at_stop(self) -> bool:
+        """It has just read as far as one of the given lengths."""
+        return self.done in self._stops[:-1]
+
     def part(self, tokens: int) -> Part:
-        """Its next `tokens` prompt tokens, or the last token drawn."""
+        """Its next `tokens` prompt tokens, or the last token drawn and the guesses."""
         if not self.remaining:
-            return Part(self.slot, self.done, (self.token,), logits=True)
-        last = tokens == self.remaining
-        return Part(self.slot, self.done, self.spec.prompt[self.done : self.done + tokens], logits=last)
+            ahead = (self.tokens[-1], *self.guesses)
+            return Part(self.slot, self.done, ahead, len(ahead))
+        end = self.done + tokens
+        wanted = tokens if self.spec.prompt_logprobs else int(tokens == self.remaining)
+        return Part(self.slot, self.done, self.spec.prompt[self.done : end], wanted)
+
+    def computed(self, part: Part, logits: Callable[[int], Logits]) -> Iterator[Event]:
+        """What came of `part`; logits(i) are those after its i-th token. Raises what the sampler raises."""
+        if not self.remaining:
+            yield from self._wrote(part, logits)
+            return
+        self.done += len(part.tokens)
+        yield Prefilled(self.spec.id, self.done, self.cached, self._told(part, logits))
+        if self.remaining:
+            return
+        if self.spec.max_tokens:
+            yield self._draw(logits(len(part.tokens) - 1))
+        else:
+            self.ended = True
+
+    def _wrote(self, part: Part, logits: Callable[[int], Logits]) -> Iterator[Token]:
+        """A token after the last one, and after each guess that was right."""
+        for place, following in enumerate((*part.tokens[1:], None)):
+            self.done += 1
+            token = self._draw(logits(place))
+            yield token
+            if self.ended or token.token != following:
+                return
+
+    def _draw(self, logits: Logits) -> Token:
+        choice = self._sampler.next(logits)
+        self.tokens.append(choice.token)
+        reason: Literal["stop", "length"] | None = None
+        if choice.token in self.spec.stop_ids:
+            reason = "stop"
+        elif len(self.tokens) - len(self.spec.prompt) == self.spec.max_tokens:
+            reason = "length"
+        self.ended = reason is not None
+        return Token(self.spec.id, choice.token, reason, choice.logprob)
+
+    def _told(self, part: Part, logits: Callable[[int], Logits]) -> tuple[Logprob, ...]:
+        """How likely the prompt's tokens up to the one after `part` were: nothing tells of the first one."""
+        if not self.spec.prompt_logprobs:
+            return ()
+        prompt, count = self.spec.prompt, self.spec.logprobs or 0
+        first = [Logprob(prompt[0], None)] if part.start == 0 else []
+        following = prompt[part.start + 1 : part.start + 1 + len(part.tokens)]
+        return (*first, *(prompt_logprob(logits(place), token, count) for place, token in enumerate(following)))
 
 
 def share(rows: Iterable[Row], budget: int) -> dict[Row, int]:
@@ -42,9 +108,9 @@ def share(rows: Iterable[Row], budget: int) -> dict[Row, int]:
     shortest = min(waiting, key=lambda row: row.remaining)
     others = [row for row in waiting if row is not shortest]
     if not others:
-        return {shortest: min(budget, shortest.remaining)}
+        return {shortest: min(budget, shortest.readable)}
     other = others[0]
-    kept = min(budget // 4, other.remaining)
-    first = min(budget - kept, shortest.remaining)
-    second = min(budget - first, other.remaining)
+    kept = min(budget // 4, other.readable)
+    first = min(budget - kept, shortest.readable)
+    second = min(budget - first, other.readable)
     return {row: tokens for row, tokens in ((shortest, first), (other, second)) if tokens}
