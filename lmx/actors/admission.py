@@ -16,14 +16,17 @@ from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
 SMOOTHING = 0.1
 """Weight of the newest request in the running estimate of how long one takes."""
 
+SHUT = Refusal(RefusalKind.DRAINING, "The server is shutting down and loads no models.", 5.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A request's hold on its model."""
+    """A sequence's hold on its model."""
 
     seq: int
     model: Ref[model.Message]
     client: str
+    group: str
     since: float
 
 
@@ -37,21 +40,36 @@ class AdmissionActor(MachineActor[admission.Message]):
         self._limits = limits
         self._request_seconds = request_seconds
         self._next_seq = 0
+        self._server: Ref[server.Message] | None = None
 
     def make_machine(self) -> AdmissionMachine:
         return AdmissionMachine()
 
     def set_up(self) -> None:
         self._leases: dict[str, Lease] = {}
+        self._groups: Counter[str] = Counter()
+        """Leases of each request: the limits count requests, however many sequences they have."""
         self._of_client: Counter[str] = Counter()
         self._seconds_each = 1.0
-        self._server: Ref[server.Message] | None = None
         super().set_up()
+        if self._server is not None:  # it crashed while it drained: that is over now, for no lease is left
+            self.receive(admission.Drain(self._server))
 
     def clean_up(self) -> None:
         for lease in self._leases.values():
             text = "lmx had an internal error and lost track of the request."
             lease.model.tell(model.Abort(lease.seq, Failure(FailureKind.INTERNAL, text)))
+
+    def lost(self, message: admission.Message) -> None:
+        failure = Failure(FailureKind.INTERNAL, "lmx had an internal error while it took the request.")
+        match message:
+            case admission.Submit(request_id, reply_to=reply_to):
+                if request_id not in self._leases:
+                    reply_to.tell(client.Failed(failure))
+            case admission.LoadModel(name, reply_to) | admission.UnloadModel(name, reply_to):
+                reply_to.tell(caller.Refused(name, Refusal(RefusalKind.MODEL_UNLOADED, failure.message, 2.0)))
+            case _:
+                pass
 
     def receive(self, message: admission.Message) -> None:
         match message:
@@ -64,12 +82,15 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Expired(request_id, seq):
                 self._expired(request_id, seq)
             case admission.LoadModel(name, reply_to):
-                self._route(name, model.Load(by_admin=True, reply_to=reply_to), reply_to)
+                if self.machine.current in ("draining", "closed"):
+                    reply_to.tell(caller.Refused(name, SHUT))
+                else:
+                    self._route(name, model.Load(by_admin=True, reply_to=reply_to), reply_to)
             case admission.UnloadModel(name, reply_to):
                 self._route(name, model.Unload(reply_to), reply_to)
             case admission.Drain(reply_to):
                 self._server = reply_to
-                self.feed("drain", f"{len(self._leases)} requests are in flight")
+                self.feed("drain", f"{len(self._groups)} requests are in flight")
                 self._weigh()
             case _:
                 assert_never(message)
@@ -84,15 +105,17 @@ class AdmissionActor(MachineActor[admission.Message]):
 
     def _submit(self, ask: admission.Submit) -> None:
         ref = self._models.get(ask.model)
-        refusal = self._judge(ask.client) if ref is not None else unknown(ask.model)
+        group = ask.group or ask.request_id
+        refusal = self._judge(ask.client, group) if ref is not None else unknown(ask.model)
         if ref is None or refusal is not None:
             assert refusal is not None
             metrics.REFUSALS.labels(refusal.kind.value).inc()
             ask.reply_to.tell(client.Refused(refusal))
             return
         self._next_seq += 1
-        self._leases[ask.request_id] = Lease(self._next_seq, ref, ask.client, self.house.clock.monotonic())
-        self._of_client[ask.client] += 1
+        self._of_client[ask.client] += group not in self._groups
+        self._groups[group] += 1
+        self._leases[ask.request_id] = Lease(self._next_seq, ref, ask.client, group, self.house.clock.monotonic())
         ref.tell(model.Serve(self._next_seq, ask.generation, ask.reply_to))
         self.house.timers.after(self._request_seconds, self.myself, admission.Expired(ask.request_id, self._next_seq))
         self._weigh()
@@ -103,29 +126,30 @@ class AdmissionActor(MachineActor[admission.Message]):
             text = f"The request took longer than {self._request_seconds:g} s and was aborted."
             lease.model.tell(model.Abort(seq, Failure(FailureKind.TIMEOUT, text)))
 
-    def _judge(self, asks: str) -> Refusal | None:
-        return judge(self.machine.current, len(self._leases), self._of_client[asks], self._seconds_each, self._limits)
+    def _judge(self, asks: str, group: str) -> Refusal | None:
+        if group in self._groups:
+            return None
+        return judge(self.machine.current, len(self._groups), self._of_client[asks], self._seconds_each, self._limits)
 
     def _end(self, request_id: str, *, cancel: bool) -> None:
         """The client is served or gone. A request that was refused holds no lease."""
         lease = self._leases.pop(request_id, None)
         if lease is None:
             return
-        self._of_client[lease.client] -= 1
-        if not self._of_client[lease.client]:
-            del self._of_client[lease.client]
+        over = _is_last(self._groups, lease.group)
+        if over:
+            _is_last(self._of_client, lease.client)
         if cancel:
             lease.model.tell(model.Cancel(lease.seq))
-        else:
+        elif over:
             took = self.house.clock.monotonic() - lease.since
             self._seconds_each += SMOOTHING * (took - self._seconds_each)
         self._weigh()
 
     def _weigh(self) -> None:
         metrics.IN_FLIGHT.set(len(self._leases))
-        event = pressure(self.machine.current, len(self._leases), self._limits)
-        if event is not None:
-            self.feed(event, f"{len(self._leases)} requests are in flight")
+        while event := pressure(self.machine.current, len(self._groups), self._limits):
+            self.feed(event, f"{len(self._groups)} requests are in flight")
 
     def _route(self, name: str, message: model.Message, reply_to: Ref[caller.Reply]) -> None:
         ref = self._models.get(name)
@@ -133,6 +157,15 @@ class AdmissionActor(MachineActor[admission.Message]):
             reply_to.tell(caller.Refused(name, unknown(name)))
         else:
             ref.tell(message)
+
+
+def _is_last(counter: Counter[str], key: str) -> bool:
+    """Count one less; whether it was the last one."""
+    counter[key] -= 1
+    if counter[key]:
+        return False
+    del counter[key]
+    return True
 
 
 def unknown(name: str) -> Refusal:

@@ -74,6 +74,9 @@ class Actor(pykka.ThreadingActor, Generic[M]):
     def clean_up(self) -> None:
         """Settle what is owed to others; called before a restart and at the end."""
 
+    def lost(self, message: M) -> None:
+        """Tell whoever waits for an answer to this message, whose handler raised; called before `clean_up`."""
+
     @abstractmethod
     def receive(self, message: M) -> None:
         """Handle one message: a total `match` that ends in assert_never."""
@@ -97,9 +100,10 @@ class Actor(pykka.ThreadingActor, Generic[M]):
             self.receive(message)
         except BaseException as error:  # the supervision boundary: pykka would kill this actor, or all of them
             self.log.exception("actor_crashed", message=type(message).__qualname__)
-            self._start_over(error)
+            self._start_over(message, error)
 
-    def _start_over(self, error: BaseException) -> None:
+    def _start_over(self, message: M, error: BaseException) -> None:
+        self.lost(message)
         self.clean_up()
         self.set_up()
         self._supervisor.tell(supervisor.Crashed(self.name, f"{type(error).__name__}: {error}"))
@@ -128,6 +132,7 @@ class MachineActor(Actor[M]):
         self.machine = self.make_machine()
         self._generation += 1
         self._tell_transition("", "", self.machine.current, "started")
+        self._set_deadline()
 
     def feed(self, event: str, reason: str = "", **data: Any) -> None:
         """Step the machine, journal the transition, set the new state's deadline, perform the effects."""
@@ -137,9 +142,7 @@ class MachineActor(Actor[M]):
         if source != target:
             self._generation += 1
             self._tell_transition(event, source, target, reason)
-            deadline = self.machine.deadline()
-            if deadline is not None:
-                self.schedule(deadline.seconds, deadline.event)
+            self._set_deadline()
         for effect in effects:
             self.perform(effect)
 
@@ -153,6 +156,11 @@ class MachineActor(Actor[M]):
             state, deadline = self.machine.current, self.machine.deadline()
             limit = f" for {deadline.seconds:g} s" if deadline is not None and deadline.event == event else ""
             self.feed(event, f"It was {state}{limit}.")
+
+    def _set_deadline(self) -> None:
+        deadline = self.machine.deadline()
+        if deadline is not None:
+            self.schedule(deadline.seconds, deadline.event)
 
     def note(self, **facts: journal.Fact) -> None:
         self.house.journal.tell(journal.Noted(self.name, facts))

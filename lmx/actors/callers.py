@@ -27,6 +27,11 @@ class Callers:
         """The model will not become ready."""
         self._tell("ready", caller.Refused(self._name, refusal))
 
+    def abandon(self, refusal: Refusal) -> None:
+        """Nobody will be told anything any more."""
+        for state in ("ready", "unloaded"):
+            self._tell(state, caller.Refused(self._name, refusal))
+
     def _tell(self, state: str, reply: caller.Reply) -> None:
         told = [reply_to for wanted, reply_to in self._waiting if wanted == state]
         self._waiting = [(wanted, reply_to) for wanted, reply_to in self._waiting if wanted != state]

@@ -16,9 +16,8 @@ KEPT = 500
 
 class JournalActor(Actor[journal.Message]):
     def __init__(self, supervisor: Ref[supervisor.Message]) -> None:
+        """What it knows survives a message that it cannot handle: nobody tells it twice."""
         super().__init__("journal", supervisor)
-
-    def set_up(self) -> None:
         self._views: dict[str, journal.MachineView] = {}
         self._facts: dict[str, dict[str, journal.Fact]] = {}
         self._transitions: deque[journal.Transition] = deque(maxlen=KEPT)

@@ -25,6 +25,9 @@ class LoaderActor(MachineActor[loader.Message]):
         self._gauge = gauge
         self._share = share
         self._models = models
+        self._held: dict[str, int] = {}
+        """Bytes granted to each loaded model, longest unused first."""
+        self._safe_mode = ""
 
     def make_machine(self) -> LoaderMachine:
         return LoaderMachine()
@@ -32,14 +35,21 @@ class LoaderActor(MachineActor[loader.Message]):
     def set_up(self) -> None:
         self._queue: deque[loader.Acquire] = deque()
         self._current: loader.Acquire | None = None
-        self._held: dict[str, int] = {}
-        """Bytes granted to each loaded model, longest unused first."""
         self._in_use: set[str] = set()
         """Models that refused to go for the load at hand."""
         self._leaving: set[str] = set()
         self._plan: memory.Plan = memory.Fits()
-        self._safe_mode = ""
         super().set_up()
+        self.note(safe_mode=self._safe_mode)
+
+    def clean_up(self) -> None:
+        """Who waits asks again; what is granted stays granted, for it is in use."""
+        text = "lmx had an internal error while the model waited for its turn to load."
+        waiting = list(self._queue)
+        if self._current is not None and self.machine.current in ("reserving", "evicting"):
+            waiting.append(self._current)
+        for wish in waiting:
+            wish.reply_to.tell(model.Refused(wish.ticket, Refusal(RefusalKind.MODEL_UNLOADED, text, 2.0)))
 
     def receive(self, message: loader.Message) -> None:
         match message:

@@ -14,5 +14,17 @@ TTFT = Histogram(
     ["model"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+KV_TOKENS = Gauge("lmx_kv_tokens", "Tokens of running sequences in the KV cache.", ["model"])
+PREFIX_CACHE_BYTES = Gauge("lmx_prefix_cache_bytes", "Memory of prompts that may come again.", ["model"])
+DISK_CACHE_BYTES = Gauge("lmx_disk_cache_bytes", "Disk space of prompts that may come again.", ["model"])
+PREFIX_TOKENS = Counter(
+    "lmx_prefix_tokens", "Prompt tokens, by whether they were reused or computed.", ["model", "kind"]
+)
+SPECULATION_TOKENS = Counter(
+    "lmx_speculation_tokens", "Guessed tokens: all drafted, and the accepted.", ["model", "kind"]
+)
+WORKER_MEMORY = Gauge(
+    "lmx_worker_memory_bytes", "Memory of a worker, as far as it can be told apart.", ["model", "kind"]
+)
 WORKER_EXITS = Counter("lmx_worker_exits", "Worker processes that ended, by cause.", ["model", "cause"])
 ACTOR_CRASHES = Counter("lmx_actor_crashes", "Handlers that raised.", ["actor"])

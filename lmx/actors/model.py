@@ -7,17 +7,20 @@ from lmx.actors import metrics
 from lmx.actors.base import House, MachineActor
 from lmx.actors.callers import Callers
 from lmx.actors.canary import CanaryRun
+from lmx.actors.facts import Facts
 from lmx.actors.messages import caller, loader, model
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Launcher
 from lmx.actors.seat import Seat
 from lmx.actors.sequences import Sequences
+from lmx.actors.wish import Wish
 from lmx.machines import frames
 from lmx.machines import model as life
 from lmx.machines.base import Effect
 from lmx.machines.canary import Record
-from lmx.machines.types import Failure, FailureKind, ModelSpec, Refusal, RefusalKind
+from lmx.machines.types import Failure, FailureKind, ModelInfo, ModelSpec, Refusal, RefusalKind
 
+LOST = Refusal(RefusalKind.MODEL_UNLOADED, "lmx had an internal error and lost the state of this model.", 2.0)
 SHUT = Refusal(RefusalKind.DRAINING, "The server is shutting down.", 5.0)
 
 
@@ -37,36 +40,42 @@ class ModelActor(MachineActor[model.Message]):
         """`need_bytes` is what a load reserves; `record` the canary's known answer, if there is one."""
         super().__init__(f"model:{spec.name}", house, model.StateTimedOut)
         self.spec = spec
-        self._need_bytes = need_bytes
         self._record = record
-        self._loader = loader
+        self._wish = Wish(spec.name, need_bytes, loader)
         self._random = random
         self._seat = Seat(launcher)
+        self._callers = Callers(spec.name)
+        self._facts = Facts(spec.name, self.note)
+        self._heir = life.ModelMachine()
         self._restarts = 0
-        self._ticket = 0
+        self._shut = False
 
     def make_machine(self) -> life.ModelMachine:
-        return life.ModelMachine()
+        return self._heir
 
     def set_up(self) -> None:
         self.sequences = Sequences(self.spec.name, self.house.clock)
-        self._callers = Callers(self.spec.name)
         self._canary: CanaryRun | None = None
-        self._chat = False
-        self._by_admin = False
-        self._shut = False
+        self._info: ModelInfo | None = None
+        self._wish.by_admin = False
         self._ready_since: float | None = None
         super().set_up()
         self.note(backend=self.spec.backend, in_flight=0, restarts=self._restarts)
+        if self.machine.current == "unloaded":
+            self._callers.settle("unloaded")
 
     def clean_up(self) -> None:
-        text = "lmx had an internal error; the request was lost with the state of its model."
-        self.sequences.fail(Failure(FailureKind.INTERNAL, text), inserted_only=False)
-        self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, text, 2.0))
-        self._loader.tell(loader.Withdraw(self.spec.name, self._ticket))
-        if self._seat.kill():
-            self._seat.leave()
-            self._loader.tell(loader.Released(self.spec.name))
+        """A worker that still sits there is killed; its memory and its seat are given back when it has exited."""
+        self.sequences.fail(Failure(FailureKind.INTERNAL, LOST.message), inserted_only=False)
+        self._callers.refuse(LOST)
+        killed = self._seat.kill()
+        if not killed:
+            self._wish.withdraw()
+        self._heir = self.machine.reborn(worker=killed)
+
+    def on_stop(self) -> None:
+        super().on_stop()
+        self._callers.abandon(LOST)
 
     def receive(self, message: model.Message) -> None:
         match message:
@@ -104,13 +113,11 @@ class ModelActor(MachineActor[model.Message]):
     def perform(self, effect: Effect) -> None:
         match effect:
             case life.AcquireLoader():
-                self._ticket += 1
-                name, need = self.spec.name, self._need_bytes
-                self._loader.tell(loader.Acquire(name, self._ticket, need, self._by_admin, self.myself))
+                self._wish.make(self.myself)
             case life.WithdrawFromLoader():
-                self._loader.tell(loader.Withdraw(self.spec.name, self._ticket))
+                self._wish.withdraw()
             case life.GiveBackMemory():
-                self._loader.tell(loader.Released(self.spec.name))
+                self._wish.give_back()
             case life.AbortRunning(failure):
                 self.sequences.fail(failure, inserted_only=True)
                 self._note_in_flight()
@@ -136,7 +143,8 @@ class ModelActor(MachineActor[model.Message]):
             case life.WarmUp():
                 self._seat.send(frames.WarmUp())
             case life.RunCanary():
-                self._canary = CanaryRun(self._record, self._chat, self._seat.send, self._canary_done)
+                assert self._info is not None
+                self._canary = CanaryRun(self._record, self._info, self._seat.send, self._canary_done)
                 self._canary.sing()
             case life.StopWorker():
                 self._seat.send(frames.Shutdown())
@@ -151,13 +159,10 @@ class ModelActor(MachineActor[model.Message]):
         if isinstance(answer, Refusal):
             self.sequences.refuse(ask.seq, answer)
         elif answer == "serve":
-            self._insert(ask.seq)
+            self._seat.send(self.sequences.insert(ask.seq))
         elif self.machine.current == "unloaded":
             self.feed("request", "A request needs it.")
         self._note_in_flight()
-
-    def _insert(self, seq: int) -> None:
-        self._seat.send(frames.Insert(seq, self.sequences.insert(seq).generation))
 
     def _drop(self, seq: int, failure: Failure | None) -> None:
         sequence = self.sequences.drop(seq, failure)
@@ -169,7 +174,7 @@ class ModelActor(MachineActor[model.Message]):
         """Sequences ended: the model may be idle, or drained."""
         self._note_in_flight()
         if not len(self.sequences):
-            self._loader.tell(loader.BecameIdle(self.spec.name))
+            self._wish.became_idle()
         if self.machine.current == "draining" and not self.sequences.inserted():
             self.feed("drained", "Nothing runs any more.")
 
@@ -177,9 +182,8 @@ class ModelActor(MachineActor[model.Message]):
         self.note(in_flight=len(self.sequences))
 
     def _spawn(self) -> None:
-        self._canary = None
         try:
-            self.note(pid=self._seat.take(self.myself))
+            self._facts.started(self._seat.take(self.myself))
         except OSError as error:
             self._died("exit", f"The worker process could not be started: {error}.")
         else:
@@ -187,17 +191,16 @@ class ModelActor(MachineActor[model.Message]):
 
     def _reported(self, report: frames.Report) -> None:
         match report:
-            case frames.Step(_, seqs):
-                self._stepped(seqs)
-            case frames.Accepted():
-                self.sequences.accepted(report)
-            case frames.Rejected(seq, refusal):
-                self._rejected(seq, refusal)
+            case frames.Step() | frames.Accepted() | frames.Rejected() | frames.Embedded():
+                if self._canary is not None:
+                    self._canary.hear(report)
+                if self.sequences.hear(report):
+                    self._settle()
             case frames.LoadProgress(fraction):
                 self.note(load_progress=round(fraction, 3))
             case frames.Loaded(info):
-                self._chat = info.chat_template
-                self.note(version=info.backend_version, context=info.context, slots=info.slots)
+                self._info = info
+                self._facts.loaded(info)
                 self.feed("loaded", "The weights are in memory.")
             case frames.LoadFailed(text):
                 self.feed("load_failed", text)
@@ -205,28 +208,12 @@ class ModelActor(MachineActor[model.Message]):
                 self.feed("warm_failed" if error else "warmed", error or "")
             case frames.Idled(kv_used):
                 self.note(kv_used=kv_used)
+            case frames.Telemetry():
+                self._facts.telemetry(report)
             case frames.Hello() | frames.Broken():
                 pass  # WorkerProcess checks the one and ends with the other
             case _:
                 assert_never(report)
-
-    def _stepped(self, seqs: tuple[frames.SeqStep, ...]) -> None:
-        ended = False
-        for did in seqs:
-            if did.seq >= 0:
-                self.sequences.stepped(did)
-                ended = ended or did.finish is not None
-            elif self._canary is not None:
-                self._canary.heard(did)
-        if ended:
-            self._settle()
-
-    def _rejected(self, seq: int, refusal: Refusal) -> None:
-        if seq < 0:
-            self._canary_done(refusal.message)
-        else:
-            self.sequences.refuse(seq, refusal)
-            self._settle()
 
     def _canary_done(self, error: str) -> None:
         if error:
@@ -237,7 +224,7 @@ class ModelActor(MachineActor[model.Message]):
     def _exited(self, exit: model.WorkerExited) -> None:
         if self._seat.holds(exit.worker):
             self._seat.leave()
-            self.note(pid=None, last_exit=exit.detail)
+            self._facts.gone(exit.detail)
             self._died(exit.cause, exit.detail)
 
     def _died(self, cause: str, detail: str) -> None:
@@ -249,11 +236,17 @@ class ModelActor(MachineActor[model.Message]):
 
     def _load(self, by_admin: bool, reply_to: Ref[caller.Reply] | None) -> None:
         self._callers.add("ready", reply_to)
-        state, self._by_admin = self.machine.current, by_admin
+        state = self.machine.current
         if self._shut:
             self._callers.refuse(SHUT)
-        elif state == "ready":
+            return
+        if by_admin and state not in ("loading", "warming", "canary", "ready"):
+            self._wish.by_admin = True
+        if state == "ready":
             self._callers.settle("ready")
+        elif by_admin and state == "queued":
+            self._wish.withdraw()  # that one is not an admin's
+            self._wish.make(self.myself)
         elif state == "unloaded":
             self.feed("request", "An admin asked for it." if by_admin else "It is to be loaded from the start.")
         elif by_admin and state in ("failed", "quarantined"):
@@ -262,6 +255,7 @@ class ModelActor(MachineActor[model.Message]):
     def _unload(self, reply_to: Ref[caller.Reply] | None, reason: str) -> None:
         self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0))
         self._callers.add("unloaded", reply_to)
+        self._wish.by_admin = False
         state = self.machine.current
         if state == "unloaded":
             self._callers.settle("unloaded")
@@ -273,28 +267,30 @@ class ModelActor(MachineActor[model.Message]):
         if self.machine.current == "ready" and not len(self.sequences):
             self._unload(None, "The loader needs its memory for another model.")
         elif self.machine.current not in ("draining", "unloading", "unloaded"):
-            self._loader.tell(loader.EvictionRefused(self.spec.name))
+            self._wish.stay()
 
     def _awaits(self, ticket: int) -> bool:
         """Whether the loader answers the wish at hand, and not one that was withdrawn meanwhile."""
-        return self.machine.current == "queued" and ticket == self._ticket
+        return self.machine.current == "queued" and self._wish.is_at_hand(ticket)
 
     def _granted(self, ticket: int) -> None:
         if self._awaits(ticket):
             self.feed("granted", "It is its turn to load.")
         else:
-            self._loader.tell(loader.Withdraw(self.spec.name, ticket))
+            self._wish.withdraw(ticket)
 
     def _open(self) -> None:
+        self._canary = None
         self._ready_since = self.house.clock.monotonic()
-        self._loader.tell(loader.Loaded(self.spec.name))
+        self._wish.loaded()
         self._callers.settle("ready")
         for sequence in self.sequences.waiting():
-            self._insert(sequence.seq)
+            self._seat.send(self.sequences.insert(sequence.seq))
 
     def _closed(self) -> None:
         self._callers.settle("unloaded")
         if self._shut:
             self.sequences.refuse_waiting(SHUT)
+            self._callers.refuse(SHUT)
         elif len(self.sequences) or self._callers.wait_for("ready"):
             self.feed("request", "Somebody waits for it.")

@@ -9,13 +9,13 @@ from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Clock
 from lmx.machines import frames
 from lmx.machines.sequence import OUTCOMES, TABLE
-from lmx.machines.types import Failure, FailureKind, Generation, Refusal, Usage
+from lmx.machines.types import Embedding, Failure, FailureKind, Generation, Refusal, Usage
 
 
 @dataclass(slots=True)
 class Sequence:
     seq: int
-    generation: Generation
+    generation: Generation | Embedding
     reply_to: Ref[client.Event]
     since: float
     phase: str = "waiting"
@@ -46,11 +46,12 @@ class Sequences:
         self._live[ask.seq] = sequence
         return sequence
 
-    def insert(self, seq: int) -> Sequence:
-        """Mark one as known to the worker."""
+    def insert(self, seq: int) -> frames.Insert | frames.Embed:
+        """Mark one as known to the worker, which is to be told so."""
         sequence = self._live[seq]
         sequence.inserted = True
-        return sequence
+        asked = sequence.generation
+        return frames.Embed(seq, asked) if isinstance(asked, Embedding) else frames.Insert(seq, asked)
 
     def waiting(self) -> Iterator[Sequence]:
         """Those that the worker does not know yet, oldest first."""
@@ -59,11 +60,27 @@ class Sequences:
     def inserted(self) -> int:
         return sum(sequence.inserted for sequence in self._live.values())
 
+    def hear(self, report: frames.Step | frames.Accepted | frames.Rejected | frames.Embedded) -> bool:
+        """What the worker says of sequences, and whether one may have ended with it."""
+        match report:
+            case frames.Step(_, seqs):
+                for did in seqs:
+                    self.stepped(did)
+                return any(did.finish is not None for did in seqs)
+            case frames.Accepted():
+                self.accepted(report)
+                return False
+            case frames.Rejected(seq, refusal):
+                self.refuse(seq, refusal)
+            case frames.Embedded():
+                self.embedded(report)
+        return True
+
     def accepted(self, report: frames.Accepted) -> None:
         sequence = self._live.get(report.seq)
         if sequence is not None:
             sequence.prompt_tokens = report.prompt_tokens
-            sequence.reply_to.tell(client.Accepted(report.prompt_tokens))
+            sequence.reply_to.tell(client.Accepted(report.prompt_tokens, report.echo, report.cut))
 
     def stepped(self, did: frames.SeqStep) -> None:
         """One sequence's share of an engine step. Late words about a cancelled one are dropped."""
@@ -73,11 +90,26 @@ class Sequences:
         if did.prefilled:
             self._prefilled(sequence, did)
         if did.n_tokens:
-            self._decoded(sequence, did)
-        if did.text or did.token_ids:
-            sequence.reply_to.tell(client.Delta(did.text, did.token_ids))
+            if sequence.phase != "decoding":
+                self._first_token(sequence)
+            sequence.completion_tokens += did.n_tokens
+        if did.text or did.logprobs:
+            sequence.reply_to.tell(client.Delta(did.text, did.logprobs))
         if did.finish is not None:
             self._finished(sequence, did.finish)
+
+    def embedded(self, report: frames.Embedded) -> None:
+        """A job is done."""
+        sequence = self._live.get(report.job)
+        if sequence is None:
+            return
+        if report.error:
+            self._finished(sequence, frames.Finish("error", report.error))
+            return
+        sequence.prompt_tokens = sum(report.tokens)
+        sequence.move("prefill")
+        sequence.reply_to.tell(client.Embedded(report.vectors, report.width, report.tokens))
+        self._finished(sequence, frames.Finish("stop"))
 
     def refuse(self, seq: int, refusal: Refusal) -> None:
         sequence = self._live.get(seq)
@@ -106,13 +138,12 @@ class Sequences:
     def _prefilled(self, sequence: Sequence, did: frames.SeqStep) -> None:
         sequence.move("prefill")
         sequence.cached_tokens = did.cached or sequence.cached_tokens
-        sequence.reply_to.tell(client.Prefilled(did.prefilled))
+        sequence.reply_to.tell(client.Prefilled(did.prefilled, did.prompt_logprobs, did.cache))
 
-    def _decoded(self, sequence: Sequence, did: frames.SeqStep) -> None:
-        if not sequence.completion_tokens:
-            metrics.TTFT.labels(self.name).observe(self.clock.monotonic() - sequence.since)
+    def _first_token(self, sequence: Sequence) -> None:
+        """Later ones change no phase: this is the one move that the hot path makes."""
         sequence.move("token")
-        sequence.completion_tokens += did.n_tokens
+        metrics.TTFT.labels(self.name).observe(self.clock.monotonic() - sequence.since)
 
     def _finished(self, sequence: Sequence, finish: frames.Finish) -> None:
         if finish.reason == "error":

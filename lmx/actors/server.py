@@ -1,13 +1,14 @@
 """The daemon's own life: recover, serve, drain, stop."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import assert_never
 
 from lmx.actors.base import House, MachineActor
 from lmx.actors.messages import admission, caller, crash_loop, model, server
 from lmx.actors.messages.ref import Ref
 from lmx.machines.base import Effect
-from lmx.machines.server import AskCrashLoop, DrainAdmission, Exit, Preload, ServerMachine, UnloadModels
+from lmx.machines.server import BROKEN, AskCrashLoop, DrainAdmission, Exit, Preload, ServerMachine, UnloadModels
 
 
 class ServerActor(MachineActor[server.Message]):
@@ -70,6 +71,20 @@ class ServerActor(MachineActor[server.Message]):
                 self._finish(code)
             case _:
                 raise TypeError(f"server: unknown effect {effect!r}")
+
+    def _start_over(self, message: server.Message, error: BaseException) -> None:
+        """A server that has forgotten what it was doing cannot go on: nobody would tell it to start again."""
+        super()._start_over(message, error)
+        self.receive(server.Escalated(f"actor {self.name} crashed: {error!r}"))
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().on_failure(exception_type, exception_value, traceback)
+        self._exit(BROKEN)
 
     def _asked_to_stop(self, reason: str) -> None:
         if self.machine.current != "stopped":

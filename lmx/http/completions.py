@@ -1,65 +1,125 @@
-"""POST /v1/completions: several prompts are several sequences under one HTTP request."""
+"""POST /v1/completions: several prompts, and several choices for each, are sequences under one HTTP request."""
 
-import time
+from typing import Any
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET
 
-from lmx.http import replies, sse
+from lmx.actors.messages.client import Accepted, Delta, Finished, Prefilled
+from lmx.http import sse
 from lmx.http.body import read_json
-from lmx.http.exchange import Exchange
+from lmx.http.exchange import Exchange, Written
 from lmx.http.gateway import GATEWAY
+from lmx.http.logprobs import Offsets, TextLogprobs, of_text
 from lmx.http.replies import TextChoice, TextCompletion, Usage
 from lmx.http.respond import send_json
 from lmx.http.schemas import CompletionRequest, parse
 from lmx.http.stream import stream
-from lmx.machines.types import FinishReason
+from lmx.machines.types import TokenLogprob
 
 
 async def create(request: web.Request) -> web.StreamResponse:
     asked = parse(await read_json(request), CompletionRequest, request.app[GATEWAY])
-    async with Exchange(request, "cmpl", asked.model, asked.generations(), "prompt") as exchange:
+    async with Exchange(request, "cmpl", asked.model, asked.generations(), "prompt", asked.choices) as exchange:
         if asked.stream:
-            return await stream(request, exchange, TextChunks(exchange, asked.include_usage))
-        return await send_json(request, await _reply(exchange))
+            return await stream(request, exchange, TextChunks(exchange, asked))
+        return await send_json(request, await _reply(exchange, asked))
 
 
-async def _reply(exchange: Exchange) -> TextCompletion:
-    created = int(time.time())
+async def _reply(exchange: Exchange, asked: CompletionRequest) -> TextCompletion:
     written = await exchange.collect()
     return TextCompletion(
         id=exchange.id,
-        created=created,
+        created=exchange.created,
         model=exchange.model,
-        choices=tuple(TextChoice(index, one.text, one.reason) for index, one in enumerate(written)),
-        usage=replies.total(one.usage for one in written),
+        choices=tuple(_choice(index, one, asked) for index, one in enumerate(written)),
+        usage=exchange.usage(),
+        lmx_cache=exchange.report(),
+        lmx_truncated=exchange.cut(),
+    )
+
+
+def _choice(index: int, one: Written, asked: CompletionRequest) -> TextChoice:
+    likely = None
+    if asked.logprobs is not None:
+        offsets = Offsets()
+        likely = _joined(of_echo(one.prompt_logprobs, offsets), of_text(one.logprobs, offsets))
+    return TextChoice(index, one.echo + one.text, one.reason, likely)
+
+
+def of_echo(prompt: list[TokenLogprob], offsets: Offsets) -> TextLogprobs:
+    likely = of_text(prompt, offsets)
+    offsets.end()
+    return likely
+
+
+def _joined(first: TextLogprobs, then: TextLogprobs) -> TextLogprobs:
+    return TextLogprobs(
+        first.tokens + then.tokens,
+        first.token_logprobs + then.token_logprobs,
+        first.top_logprobs + then.top_logprobs,
+        first.text_offset + then.text_offset,
     )
 
 
 class TextChunks:
-    def __init__(self, exchange: Exchange, include_usage: bool) -> None:
-        self._include_usage = include_usage
-        self._empty = TextCompletion(
-            id=exchange.id,
-            created=int(time.time()),
-            model=exchange.model,
-            choices=(),
-            usage=None if include_usage else UNSET,
-        )
+    """Encodes a chunk of text once for each choice; what comes with every token is filled in."""
 
-    def opening(self, index: int) -> bytes:
-        """An empty text, so that the headers go out as soon as the sequence is taken."""
-        return self.text(index, "")
+    def __init__(self, exchange: Exchange, asked: CompletionRequest) -> None:
+        self._exchange = exchange
+        self._asked = asked
+        self._around = [self._holes(index) for index in range(len(exchange))]
+        self._offsets = [Offsets() for _ in self._around]
+        self._prompts: dict[int, Written] = {}
+        """Those that are echoed with log-probabilities, until they are read."""
 
-    def text(self, index: int, text: str) -> bytes:
-        return self._chunk(TextChoice(index, text, None))
+    def opening(self, index: int, accepted: Accepted) -> bytes:
+        """An empty text at least, so that the headers go out as soon as the sequence is taken."""
+        echo = accepted.echo
+        if self._asked.echo and self._asked.logprobs is not None:
+            self._prompts[index] = Written(echo)
+            echo = ""
+        choice = TextChoice(index, echo, None)
+        return sse.data(self._chunk(choice, lmx_truncated=self._exchange.cut(index)))
 
-    def finish(self, index: int, reason: FinishReason) -> bytes:
-        return self._chunk(TextChoice(index, "", reason))
+    def prefilled(self, index: int, prefilled: Prefilled) -> bytes:
+        if index in self._prompts:
+            self._prompts[index].add(prefilled)
+        return b""
+
+    def text(self, index: int, delta: Delta) -> bytes:
+        start, middle, end = self._around[index]
+        likely = b"null"
+        if self._asked.logprobs is not None:
+            start = self._echo(index) + start
+            likely = msgspec.json.encode(of_text(delta.logprobs, self._offsets[index]))
+        return start + msgspec.json.encode(delta.text) + middle + likely + end
+
+    def finish(self, index: int, finished: Finished) -> bytes:
+        chunk = self._chunk(TextChoice(index, "", finished.reason), lmx_cache=self._exchange.reports.get(index, UNSET))
+        return self._echo(index) + sse.data(chunk)
 
     def usage(self, usage: Usage) -> bytes:
-        return sse.data(msgspec.structs.replace(self._empty, usage=usage)) if self._include_usage else b""
+        return sse.data(self._chunk(usage=usage)) if self._asked.include_usage else b""
 
-    def _chunk(self, choice: TextChoice) -> bytes:
-        return sse.data(msgspec.structs.replace(self._empty, choices=(choice,)))
+    def _echo(self, index: int) -> bytes:
+        """The prompt with its log-probabilities, once, when what follows it comes."""
+        prompt = self._prompts.pop(index, None)
+        if prompt is None:
+            return b""
+        likely = of_echo(prompt.prompt_logprobs, self._offsets[index])
+        return sse.data(self._chunk(TextChoice(index, prompt.echo, None, likely)))
+
+    def _holes(self, index: int) -> list[bytes]:
+        return sse.holed(self._chunk(TextChoice(index, sse.HOLE, None, sse.HOLE)))
+
+    def _chunk(self, *choices: TextChoice, **fields: Any) -> TextCompletion:
+        usage = None if self._asked.include_usage else UNSET
+        return TextCompletion(
+            id=self._exchange.id,
+            created=self._exchange.created,
+            model=self._exchange.model,
+            choices=choices,
+            **{"usage": usage} | fields,
+        )

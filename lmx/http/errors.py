@@ -12,6 +12,8 @@ from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
 
 SHOWN = 100
 """Characters of an offending value that are echoed."""
+RETRY_SECONDS = 5
+"""What a 503 says that does not know better."""
 
 
 class Answer(NamedTuple):
@@ -26,6 +28,7 @@ SERVER = "server_error"
 REFUSALS: Mapping[RefusalKind, Answer] = {
     RefusalKind.MODEL_NOT_FOUND: Answer(404, INVALID),
     RefusalKind.INVALID_PROMPT: Answer(400, INVALID),
+    RefusalKind.INVALID_CONSTRAINT: Answer(400, INVALID),
     RefusalKind.CONTEXT_LENGTH_EXCEEDED: Answer(400, INVALID),
     RefusalKind.QUEUE_FULL: Answer(429, "rate_limit_error"),
     RefusalKind.MODEL_LOADING: Answer(503, SERVER),
@@ -69,7 +72,7 @@ class Envelope(Struct, frozen=True):
 
 
 class ApiError(Exception):
-    """The request's answer is an error."""
+    """The request's answer is an error. A 503 always says when to try again."""
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class ApiError(Exception):
         self.status = status
         self.error = Error(message, type or (INVALID if status < 500 else SERVER), param, code)
         self.headers = dict(headers or {})
+        if status == 503:
+            self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
 
     def response(self) -> web.Response:
         return web.Response(status=self.status, body=self.body(), content_type="application/json", headers=self.headers)

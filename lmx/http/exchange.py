@@ -1,41 +1,78 @@
 """One HTTP request at the admission actor: its sequences, from Submit to exactly one Release or Cancel each."""
 
 import asyncio
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from lmx.actors.messages import admission
-from lmx.actors.messages.client import Delta, Failed, Finished, Refused
+from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Prefilled, Refused
+from lmx.http import replies
 from lmx.http.errors import ApiError, of_failure, of_refusal
 from lmx.http.gateway import GATEWAY, POST
 from lmx.http.mailbox import Item, Mailbox
 from lmx.http.record import RECORD
-from lmx.machines.types import FinishReason, Generation, Usage
+from lmx.http.replies import PromptDetails, Truncated
+from lmx.machines.types import CacheReport, Cut, Embedding, FinishReason, Generation, TokenLogprob, Usage
 
 
 @dataclass
 class Written:
-    """A sequence's whole text."""
+    """All that a sequence came to."""
 
-    text: str
-    reason: FinishReason
-    usage: Usage
+    echo: str = ""
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    reason: FinishReason = "stop"
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Delta(text, logprobs):
+                self.texts.append(text)
+                self.logprobs += logprobs
+            case Accepted(_, echo):
+                self.echo = echo
+            case Prefilled(_, logprobs):
+                self.prompt_logprobs += logprobs
+            case Finished(reason):
+                self.reason = reason
 
 
 class Exchange:
     """`async with Exchange(...)`: whatever happens inside, every sequence is settled at its end."""
 
     def __init__(
-        self, request: web.Request, prefix: str, model: str, generations: list[Generation], blame: str
+        self,
+        request: web.Request,
+        prefix: str,
+        model: str,
+        generations: Sequence[Generation | Embedding],
+        blame: str,
+        n: int = 1,
     ) -> None:
-        """`prefix` begins the reply's id; `blame` is the field that a refused prompt is put down to."""
+        """`prefix` begins the reply's id; `blame` is the field that a refused prompt is put down to.
+
+        Every `n` generations in a row are choices for the same prompt.
+        """
         self.id = f"{prefix}-{uuid4().hex}"
         self.model = model
-        self.usages: dict[int, Usage] = {}
+        self.created = int(time.time())
+        self._cuts: dict[int, Cut] = {}
+        self.reports: dict[int, CacheReport] = {}
+        self._usages: dict[int, Usage] = {}
+        self._n = n
+        self._spoke = False
         self._admission = request.app[GATEWAY].admission
         self._client = request.remote or "unknown"
         self._mailbox = Mailbox(request.app[POST])
@@ -58,9 +95,8 @@ class Exchange:
         for index, generation in enumerate(self._generations):
             name = f"{self.id}-{index}" if len(self) > 1 else self.id
             self._open[index] = name
-            self._admission.tell(
-                admission.Submit(name, self.model, self._client, generation, self._mailbox.sink(index))
-            )
+            sink = self._mailbox.sink(index)
+            self._admission.tell(admission.Submit(name, self.model, self._client, generation, sink, self.id))
         return self
 
     async def __aexit__(
@@ -79,11 +115,10 @@ class Exchange:
         """What has happened since the last call; empty when nothing did in `seconds`."""
         items = await self._mailbox.take(seconds)
         for index, event in items:
-            if isinstance(event, Finished | Refused | Failed):
-                self._settled.append(self._open.pop(index))
-            if isinstance(event, Finished):
-                self.usages[index] = event.usage
-            elif isinstance(event, Delta):
+            if type(event) is not Delta:
+                self._notice(index, event)
+            elif not self._spoke:
+                self._spoke = True
                 self._record.first_text()
         return items
 
@@ -104,18 +139,34 @@ class Exchange:
 
     async def collect(self) -> list[Written]:
         """Wait for all of it; an ApiError as soon as one sequence is refused or failed."""
-        texts: list[list[str]] = [[] for _ in self._generations]
-        reasons: dict[int, FinishReason] = {}
+        written = [Written() for _ in self._generations]
         while not self.done:
             for index, event in await self.take():
-                match event:
-                    case Delta(text):
-                        texts[index].append(text)
-                    case Finished(reason):
-                        reasons[index] = reason
-                    case Refused() | Failed():
-                        raise self.error(event)
-        return [Written("".join(text), reasons[i], self.usages[i]) for i, text in enumerate(texts)]
+                if isinstance(event, Refused | Failed):
+                    raise self.error(event)
+                written[index].add(event)
+        return written
+
+    def usage(self) -> replies.Usage:
+        """What the request cost, once every sequence is finished: each prompt counts once, however many choices."""
+        first = [self._usages[index] for index in range(0, len(self), self._n)]
+        prompt = sum(usage.prompt_tokens for usage in first)
+        completion = sum(usage.completion_tokens for usage in self._usages.values())
+        cached = PromptDetails(sum(usage.cached_tokens for usage in first))
+        return replies.Usage(prompt, completion, prompt + completion, cached)
+
+    def cut(self, index: int | None = None) -> Truncated | UnsetType:
+        """What was left out of one choice's prompt, or of all prompts; UNSET when nothing was."""
+        whose = range(0, len(self), self._n) if index is None else (index,)
+        cuts = [self._cuts[index] for index in whose if index in self._cuts]
+        return Truncated(sum(cut.messages for cut in cuts), sum(cut.tokens for cut in cuts)) if cuts else UNSET
+
+    def report(self) -> CacheReport | tuple[CacheReport, ...] | UnsetType:
+        """What was known of the prompt, or of each; UNSET when nobody asked."""
+        reports = tuple(report for _, report in sorted(self.reports.items()))
+        if not reports:
+            return UNSET
+        return reports[0] if len(self) == self._n else reports
 
     def error(self, event: Refused | Failed) -> ApiError:
         """What the client is told; the whole request ends with it."""
@@ -123,12 +174,24 @@ class Exchange:
         self._record.note(error=error.error.code, message=error.error.message)
         return error
 
+    def _notice(self, index: int, event: Event) -> None:
+        match event:
+            case Accepted(_, _, cut) if cut is not None:
+                self._cuts[index] = cut
+            case Prefilled(_, _, report) if report is not None:
+                self.reports[index] = report
+            case Finished(_, usage):
+                self._usages[index] = usage
+                self._settled.append(self._open.pop(index))
+            case Refused() | Failed():
+                self._settled.append(self._open.pop(index))
+
     def _note(self, delivered: bool) -> None:
         if not delivered:
             self._record.note(outcome="cancelled")
-        usages = self.usages.values()
+        prompts = [usage for index, usage in self._usages.items() if index % self._n == 0]
         self._record.note(
-            prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-            completion_tokens=sum(usage.completion_tokens for usage in usages),
-            cached_tokens=sum(usage.cached_tokens for usage in usages),
+            prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
+            completion_tokens=sum(usage.completion_tokens for usage in self._usages.values()),
+            cached_tokens=sum(usage.cached_tokens for usage in prompts),
         )

@@ -19,6 +19,9 @@ KINDS: Mapping[str, str] = {
     "array": "an array",
     "object": "an object",
     "null": "null",
+    "list": "an array",  # what a tag is, is told in Python's words
+    "dict": "an object",
+    "NoneType": "null",
 }
 NAMES: Mapping[str, tuple[str, str]] = {"int": ("integer", "integer"), "float": ("decimal", "decimal")}
 
@@ -45,6 +48,15 @@ def unsupported(param: str, detail: str = "") -> ApiError:
     return ApiError(400, f"'{param}' is not supported by lmx yet{detail}.", "unsupported_parameter", param)
 
 
+def bound(kind: str, sign: str, limit: float, param: str | None, got: Any) -> ApiError:
+    """A number (`int` or `float`) is not `sign` `limit`."""
+    name = "integer" if kind == "int" else "decimal"
+    side, edge = ("above", "maximum") if sign.startswith("<") else ("below", "minimum")
+    instead = "" if got is None else f", but got {shown(got)} instead"
+    message = f"Invalid '{param}': {name} {side} {edge} value. Expected a value {sign} {limit:g}{instead}."
+    return ApiError(400, message, f"{name}_{side}_{edge[:3]}_value", param)
+
+
 def _explain(text: str, value: Any, choices: Mapping[str, tuple[str, ...]], known: frozenset[str]) -> ApiError:
     place = _PLACE.search(text)
     fault = text[: place.start()] if place else text
@@ -60,7 +72,7 @@ def _explain(text: str, value: Any, choices: Mapping[str, tuple[str, ...]], know
         message = f"Invalid type for '{param}': expected {wanted}, but got {KINDS[match['got']]} instead."
         return ApiError(400, message, "invalid_type", param)
     if match := _BOUND.match(fault):
-        return _bound(match["kind"], match["sign"], float(match["limit"]), param, got)
+        return bound(match["kind"], match["sign"], float(match["limit"]), param, got)
     if match := _LENGTH.match(fault):
         return _length(match["kind"], match["sign"], int(match["limit"]), param, got)
     if _CHOICE.match(fault):
@@ -76,14 +88,6 @@ def _field(name: str, parent: str | None, missing: bool, known: frozenset[str]) 
         return unsupported(param)
     param = shown(param)
     return ApiError(400, f"Unrecognized request argument supplied: {param}", "unknown_parameter", param)
-
-
-def _bound(kind: str, sign: str, limit: float, param: str | None, got: Any) -> ApiError:
-    name = "integer" if kind == "int" else "decimal"
-    side, edge = ("above", "maximum") if sign.startswith("<") else ("below", "minimum")
-    instead = "" if got is None else f", but got {shown(got)} instead"
-    message = f"Invalid '{param}': {name} {side} {edge} value. Expected a value {sign} {limit:g}{instead}."
-    return ApiError(400, message, f"{name}_{side}_{edge[:3]}_value", param)
 
 
 def _length(kind: str, sign: str, limit: int, param: str | None, got: Any) -> ApiError:

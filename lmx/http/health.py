@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from lmx.actors.messages.journal import Board
 from lmx.http import board
+from lmx.http.errors import RETRY_SECONDS
 from lmx.http.respond import json
 
 
@@ -26,7 +27,10 @@ async def ready(request: web.Request) -> web.Response:
         verdict = judge(await board.read(request))
     except TimeoutError:
         verdict = Readiness(False, "The journal does not answer.", {})
-    return json(verdict, 200 if verdict.ready else 503)
+    answer = json(verdict, 200 if verdict.ready else 503)
+    if not verdict.ready:
+        answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    return answer
 
 
 def judge(known: Board) -> Readiness:

@@ -86,9 +86,16 @@ class Mailbox:
     async def take(self, seconds: float | None = None) -> list[Item]:
         """Everything that has come, consecutive Deltas joined; waits for the first. Empty: nothing came in time."""
         if not self._items:
-            await self._wait(seconds)
+            loop = asyncio.get_running_loop()
+            self._set_deadline(loop, seconds)
+            self._waiter = loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._deadline = inf
         items, self._items = self._items, []
-        return joined(items)
+        return joined(items) if len(items) > 1 else items
 
     def close(self) -> None:
         """Ignore whatever still comes."""
@@ -96,17 +103,11 @@ class Mailbox:
         self._items.clear()
         self._drop_timer()
 
-    async def _wait(self, seconds: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        self._deadline = inf if seconds is None else loop.time() + seconds
-        if self._deadline < inf and (self._timer is None or self._timer.when() > self._deadline):
-            self._set_timer(loop)
-        self._waiter = loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            self._deadline = inf
+    def _set_deadline(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+        if seconds is not None:
+            self._deadline = loop.time() + seconds
+            if self._timer is None or self._timer.when() > self._deadline:
+                self._set_timer(loop)
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         """One timer for many waits: when it fires too early, it is set again. A timer per token would cost as much."""
@@ -131,9 +132,7 @@ class Mailbox:
 
 
 def joined(items: list[Item]) -> list[Item]:
-    """Each run of Deltas of a sequence as one Delta, each run of Prefilleds as the last one."""
-    if len(items) < 2:
-        return items
+    """Each run of Deltas of a sequence as one, each run of Prefilleds as the last one with what all of them told."""
     runs: list[tuple[int, list[Event]]] = []
     latest: dict[int, list[Event]] = {}
     for index, event in items:
@@ -147,11 +146,14 @@ def joined(items: list[Item]) -> list[Item]:
 
 
 def _fold(run: list[Event]) -> Event:
-    deltas = [event for event in run if isinstance(event, Delta)]
-    if len(deltas) < 2:
-        return run[-1]
-    ids = tuple(chain.from_iterable(delta.token_ids for delta in deltas))
-    return Delta("".join(delta.text for delta in deltas), ids)
+    first, last = run[0], run[-1]
+    if first is last:
+        return last
+    logprobs = tuple(chain.from_iterable(event.logprobs for event in run if isinstance(event, Delta | Prefilled)))
+    if isinstance(last, Prefilled):
+        reports = [event.cache for event in run if isinstance(event, Prefilled) and event.cache is not None]
+        return Prefilled(last.done, logprobs, reports[-1] if reports else None)
+    return Delta("".join(event.text for event in run if isinstance(event, Delta)), logprobs)
 
 
 class _Reply(Generic[R]):

@@ -1,11 +1,11 @@
 """What clients of the OpenAI routes get: every field that OpenAI's schema requires, always there."""
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from lmx.machines import types
+from lmx.http.logprobs import ChatLogprobs, TextLogprobs
+from lmx.machines.types import CacheReport
 
 FINGERPRINT = "fp_lmx"
 
@@ -30,14 +30,6 @@ class Usage(Struct, frozen=True):
     completion_tokens_details: CompletionDetails = CompletionDetails()
 
 
-def total(usages: Iterable[types.Usage]) -> Usage:
-    """What all sequences of a request cost together."""
-    rows = list(usages)
-    prompt = sum(row.prompt_tokens for row in rows)
-    completion = sum(row.completion_tokens for row in rows)
-    return Usage(prompt, completion, prompt + completion, PromptDetails(sum(row.cached_tokens for row in rows)))
-
-
 class AssistantMessage(Struct, frozen=True):
     content: str
     role: Literal["assistant"] = "assistant"
@@ -48,22 +40,37 @@ class ChatChoice(Struct, frozen=True):
     index: int
     message: AssistantMessage
     finish_reason: str
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
-class ChatCompletion(Struct, frozen=True, kw_only=True):
+class Truncated(Struct, frozen=True):
+    messages: int
+    tokens: int
+
+
+class Ours(Struct, frozen=True, kw_only=True):
+    """What lmx tells beyond OpenAI's fields, where there is something to tell."""
+
+    lmx_cache: CacheReport | tuple[CacheReport, ...] | UnsetType = UNSET
+    """How much of the prompt was known; for each one, where there are several."""
+    lmx_truncated: Truncated | UnsetType = UNSET
+    """What was left out, of all prompts together."""
+
+
+class ChatCompletion(Ours, frozen=True, kw_only=True):
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: tuple[ChatChoice, ...]
     usage: Usage
+    service_tier: str | UnsetType = UNSET
     system_fingerprint: str = FINGERPRINT
 
 
 class ChunkDelta(Struct, frozen=True):
     role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
+    content: str | Raw | UnsetType = UNSET
     refusal: UnsetType | None = UNSET
 
 
@@ -71,10 +78,10 @@ class ChunkChoice(Struct, frozen=True):
     index: int
     delta: ChunkDelta
     finish_reason: str | None = None
-    logprobs: None = None
+    logprobs: Raw | None = None
 
 
-class ChatChunk(Struct, frozen=True, kw_only=True):
+class ChatChunk(Ours, frozen=True, kw_only=True):
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
@@ -82,17 +89,18 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     choices: tuple[ChunkChoice, ...]
     usage: Usage | UnsetType | None = UNSET
     """null on every chunk but the last, when usage was asked for; else absent."""
+    service_tier: str | UnsetType = UNSET
     system_fingerprint: str = FINGERPRINT
 
 
 class TextChoice(Struct, frozen=True):
     index: int
-    text: str
+    text: str | Raw
     finish_reason: str | None
-    logprobs: None = None
+    logprobs: TextLogprobs | Raw | None = None
 
 
-class TextCompletion(Struct, frozen=True, kw_only=True):
+class TextCompletion(Ours, frozen=True, kw_only=True):
     """A reply, and a chunk too."""
 
     id: str

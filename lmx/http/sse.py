@@ -9,6 +9,7 @@ from time import monotonic
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_writer import StreamWriter
 from msgspec import Struct
 
 PING = b": ping\n\n"
@@ -22,8 +23,18 @@ HEADERS = {
 }
 
 
+NUL = b"\0"
+HOLE = msgspec.Raw(NUL)
+"""A value that is filled in later; JSON itself never contains this byte."""
+
+
 def data(value: Struct) -> bytes:
     return event_of(msgspec.json.encode(value))
+
+
+def holed(value: Struct) -> list[bytes]:
+    """The event around the holes of `value`: encoded once, where only they differ from chunk to chunk."""
+    return data(value).split(NUL)
 
 
 def event_of(json: bytes) -> bytes:
@@ -37,6 +48,8 @@ class EventStream:
         self.response = web.StreamResponse(headers=HEADERS)
         self._request = request
         self._write_seconds = write_seconds
+        self._framing = False
+        """Whether the headers are out and promised chunks, which we may then write ourselves."""
         self.written_at = -inf
         """When something was last sent, on the monotonic clock."""
 
@@ -48,10 +61,14 @@ class EventStream:
         if not self.response.prepared:
             await self.response.prepare(self._request)
         transport = self._request.transport
-        if transport is None or (len(chunk) <= SMALL and not transport.get_write_buffer_size()):
-            await self.response.write(chunk)  # cannot block, so it needs no timer
-        else:
+        if transport is not None and (len(chunk) > SMALL or transport.get_write_buffer_size()):
             await self._send_slowly(chunk, transport)
+        elif self._framing and transport is not None and not transport.is_closing():
+            # aiohttp would frame it alike; its layers cost more than all else that is done for a token
+            transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        else:
+            await self.response.write(chunk)  # cannot block, so it needs no timer
+            self._framing = isinstance(writer := self._request.writer, StreamWriter) and writer.chunked
 
     async def end(self) -> None:
         await self.response.write_eof()

@@ -5,27 +5,25 @@ from typing import Protocol, assert_never
 
 from aiohttp import web
 
-from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Prefilled, Refused
+from lmx.actors.messages.client import Accepted, Delta, Embedded, Event, Failed, Finished, Prefilled, Refused
 from lmx.http.exchange import Exchange
 from lmx.http.gateway import GATEWAY
 from lmx.http.mailbox import Item
-from lmx.http.replies import Usage, total
+from lmx.http.replies import Usage
 from lmx.http.sse import DONE, PING, EventStream, event_of
-from lmx.machines.types import FinishReason
 
 QUIET_SECONDS = 10.0
 """Silence between tokens after which a comment is sent."""
 
 
 class Chunks(Protocol):
-    """How one route writes its chunks."""
+    """How one route writes its chunks; b"" where it writes none."""
 
-    def opening(self, index: int) -> bytes: ...
-    def text(self, index: int, text: str) -> bytes: ...
-    def finish(self, index: int, reason: FinishReason) -> bytes: ...
-    def usage(self, usage: Usage) -> bytes:
-        """b"" when it was not asked for."""
-        ...
+    def opening(self, index: int, accepted: Accepted) -> bytes: ...
+    def prefilled(self, index: int, prefilled: Prefilled) -> bytes: ...
+    def text(self, index: int, delta: Delta) -> bytes: ...
+    def finish(self, index: int, finished: Finished) -> bytes: ...
+    def usage(self, usage: Usage) -> bytes: ...
 
 
 async def stream(request: web.Request, exchange: Exchange, chunks: Chunks) -> web.StreamResponse:
@@ -54,7 +52,7 @@ class Streaming:
             await self._out.send(written or self._ping())
             items = await self._exchange.take(self._pause)
         if not self._failed:
-            written += self._chunks.usage(total(self._exchange.usages.values()))
+            written += self._chunks.usage(self._exchange.usage())
         await self._out.send(written + DONE)
         await self._out.end()
 
@@ -67,17 +65,19 @@ class Streaming:
         if self._failed:
             return b""
         match event:
-            case Accepted():
-                return self._chunks.opening(index)
-            case Prefilled():
-                return b""
-            case Delta(text):
+            case Delta():
                 self._pause = max(self._pause, QUIET_SECONDS)
-                return self._chunks.text(index, text)
-            case Finished(reason):
-                return self._chunks.finish(index, reason)
+                return self._chunks.text(index, event)
+            case Prefilled():
+                return self._chunks.prefilled(index, event)
+            case Accepted():
+                return self._chunks.opening(index, event)
+            case Finished():
+                return self._chunks.finish(index, event)
             case Refused() | Failed():
                 self._failed = True
                 return event_of(self._exchange.error(event).body())
+            case Embedded():
+                raise TypeError("nobody streams embeddings")
             case _:
                 assert_never(event)

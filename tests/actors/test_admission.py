@@ -45,6 +45,30 @@ def test_a_greedy_client_is_throttled_and_others_are_not(start: Start) -> None:
     assert isinstance(house.submit("m", ask("x"), "modest")[1].wait_for(OUTCOMES), client.Finished)
 
 
+def test_sequences_of_one_group_are_one_request(start: Start) -> None:
+    """128 choices are one request of the limits; it holds its place until the last of them is released."""
+    house = start(fake("m"), limits=Limits(max_in_flight=2, throttle_at=2, per_client=1))
+    choices = [house.submit("m", ask("x"), group="big") for _ in range(128)]
+    second, sink = house.submit("m", ask("x"))
+    assert isinstance(sink.wait_for(OUTCOMES), client.Finished)
+    assert all(isinstance(sink.wait_for(OUTCOMES), client.Finished) for _, sink in choices)
+    *others, last = [request for request, _ in choices]
+    for request in (second, *others):
+        house.admission.tell(admission.Release(request))
+    assert isinstance(house.submit("m", ask("x"))[1].wait_for(OUTCOMES), client.Refused)
+    house.admission.tell(admission.Release(last))
+    assert isinstance(house.submit("m", ask("x"))[1].wait_for(OUTCOMES), client.Finished)
+
+
+def test_a_group_that_was_taken_is_taken_whole(start: Start) -> None:
+    """When the limit is reached in its middle, or the server begins to stop, its other sequences are taken too."""
+    house = start(fake("m", "step=0.01"), limits=Limits(max_in_flight=1, throttle_at=1, per_client=1))
+    house.submit("m", ask("x" * 20), group="big")
+    house.admission.tell(admission.Drain(Inbox()))
+    assert isinstance(house.submit("m", ask("x"), group="big")[1].wait_for(OUTCOMES), client.Finished)
+    assert isinstance(house.submit("m", ask("x"), group="other")[1].wait_for(OUTCOMES), client.Refused)
+
+
 def test_drain_lets_the_running_finish_and_takes_no_more(start: Start) -> None:
     """The server hears that admission is drained after the last release, not before."""
     house = start(fake("m", "step=0.01"))

@@ -15,6 +15,27 @@ from tests.support.dummies import fails, gate, is_silent, refuses, says, talks_u
 HI: Any = [{"role": "user", "content": "Hi"}]
 
 
+OURS: Any = {
+    "top_k": 4,
+    "min_p": 0.1,
+    "repetition_penalty": 1.5,
+    "typical_p": 0.9,
+    "top_n_sigma": 1.5,
+    "xtc_probability": 0.5,
+    "xtc_threshold": 0.2,
+    "dry_multiplier": 0.8,
+    "dry_base": 2,
+    "dry_allowed_length": 3,
+    "dry_penalty_last_n": 64,
+    "dry_sequence_breakers": ["\n", "."],
+    "ignore_eos": True,
+    "min_tokens": 2,
+    "truncate": "oldest",
+    "priority": "batch",
+    "lmx_cache": True,
+}
+
+
 async def read(stream: Any, texts: list[str]) -> None:
     async for chunk in stream:
         texts.append(chunk.choices[0].delta.content or "")  # noqa: PERF401 - what came before an error counts
@@ -70,19 +91,20 @@ async def test_what_is_asked_reaches_the_model(served: Served) -> None:
         stop=["x", "yy"],
         user="me",
         metadata={"a": "b"},
-        extra_body={"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.5, "ignore_eos": True},
+        extra_body=OURS,
     )
     asked = served.admission.submits()[0]
     assert asked.model == "m"
     assert asked.client == "127.0.0.1"
-    assert asked.generation.prompt == Chat(
+    (generation,) = served.admission.generations()
+    assert generation.prompt == Chat(
         (
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "ab"},
             {"role": "tool", "content": "42", "tool_call_id": "x"},
         )
     )
-    assert asked.generation.sampling == Sampling(
+    assert generation.sampling == Sampling(
         temperature=0,
         top_p=0.5,
         top_k=4,
@@ -92,10 +114,23 @@ async def test_what_is_asked_reaches_the_model(served: Served) -> None:
         presence_penalty=1,
         frequency_penalty=-2,
         logit_bias={5: -100},
+        typical_p=0.9,
+        top_n_sigma=1.5,
+        xtc_probability=0.5,
+        xtc_threshold=0.2,
+        dry_multiplier=0.8,
+        dry_base=2,
+        dry_allowed_length=3,
+        dry_penalty_last_n=64,
+        dry_sequence_breakers=("\n", "."),
     )
-    assert asked.generation.stop == ("x", "yy")
-    assert asked.generation.max_tokens == 9
-    assert asked.generation.ignore_eos
+    assert generation.stop == ("x", "yy")
+    assert generation.max_tokens == 9
+    assert generation.ignore_eos
+    assert generation.min_tokens == 2
+    assert generation.truncate == "oldest"
+    assert generation.priority == "batch"
+    assert generation.explain_cache
 
 
 async def test_null_is_the_same_as_not_given(served: Served) -> None:
@@ -103,7 +138,7 @@ async def test_null_is_the_same_as_not_given(served: Served) -> None:
     nothing = dict.fromkeys(("temperature", "stop", "n", "tools", "seed", "stream_options", "logit_bias"))
     status, _, _ = await served.post("/v1/chat/completions", {"model": "m", "messages": HI, **nothing})
     assert status == 200
-    assert served.admission.submits()[0].generation.sampling == Sampling()
+    assert served.admission.generations()[0].sampling == Sampling()
 
 
 async def test_without_a_model_the_default_answers(serve: Serve) -> None:
@@ -147,6 +182,7 @@ async def test_a_client_that_leaves_in_mid_stream_cancels(served: Served) -> Non
 REFUSALS = [
     (RefusalKind.MODEL_NOT_FOUND, 404),
     (RefusalKind.INVALID_PROMPT, 400),
+    (RefusalKind.INVALID_CONSTRAINT, 400),
     (RefusalKind.CONTEXT_LENGTH_EXCEEDED, 400),
     (RefusalKind.QUEUE_FULL, 429),
     (RefusalKind.MODEL_LOADING, 503),
@@ -172,12 +208,15 @@ async def test_a_refusal_keeps_its_status(served: Served, kind: RefusalKind, sta
     assert len(await served.admission.ends()) == 1
 
 
-async def test_a_refusal_that_waiting_does_not_help_is_not_retried(served: Served) -> None:
-    """Without retry_after, clients are told not to try again."""
-    served.admission.script = refuses(RefusalKind.INSUFFICIENT_MEMORY)
+@pytest.mark.parametrize(("kind", "status"), REFUSALS)
+async def test_a_refusal_that_waiting_does_not_help_is_not_retried(
+    served: Served, kind: RefusalKind, status: int
+) -> None:
+    """Without retry_after, clients are told not to try again; who asks for a 503's Retry-After still finds one."""
+    served.admission.script = refuses(kind)
     _, headers, _ = await served.post("/v1/chat/completions", {"model": "m", "messages": HI})
-    assert headers["x-should-retry"] == "false"
-    assert "Retry-After" not in headers
+    assert headers.get("x-should-retry") == ("false" if status >= 429 else None)
+    assert ("Retry-After" in headers) == (status == 503)
 
 
 FAILURES = [
@@ -196,6 +235,7 @@ async def test_a_failure_without_stream_has_its_status(served: Served, kind: Fai
     got, headers, body = await served.post("/v1/chat/completions", {"model": "m", "messages": HI})
     assert (got, body["error"]["type"], body["error"]["code"]) == (status, "server_error", kind.value)
     assert headers["x-should-retry"] == "false"
+    assert ("Retry-After" in headers) == (status == 503)
     assert await served.admission.ends() == [admission.Release(served.admission.submits()[0].request_id)]
 
 

@@ -9,28 +9,30 @@ import pytest
 
 from lmx.actors.messages.client import Accepted, Delta, Finished, Prefilled
 from lmx.http.mailbox import FOLD_AT, Mailbox, Post, ask, joined
-from lmx.machines.types import Usage
+from lmx.machines.types import CacheReport, TokenLogprob, Usage
 
 END = Finished("stop", Usage(1, 1))
+A, B = TokenLogprob(1, b"a", -1.0), TokenLogprob(2, b"b", -2.0)
+REPORT = CacheReport(0, 2, "first_use")
 
 
 def test_only_runs_of_one_sequence_are_joined() -> None:
-    """Deltas are joined and Prefilleds replaced, per sequence and never across another event of it."""
+    """Deltas and Prefilleds are joined with all that they told, per sequence and never across another event of it."""
     items: Any = [
         (0, Accepted(1)),
-        (0, Prefilled(1)),
+        (0, Prefilled(1, (A,), REPORT)),
         (1, Delta("x")),
-        (0, Prefilled(2)),
-        (0, Delta("a", (1,))),
+        (0, Prefilled(2, (B,))),
+        (0, Delta("a", (A,))),
         (1, Delta("y")),
-        (0, Delta("b", (2, 3))),
+        (0, Delta("b", (B, A))),
         (0, END),
     ]
     assert joined(items) == [
         (0, Accepted(1)),
-        (0, Prefilled(2)),
+        (0, Prefilled(2, (A, B), REPORT)),
         (1, Delta("xy")),
-        (0, Delta("ab", (1, 2, 3))),
+        (0, Delta("ab", (A, B, A))),
         (0, END),
     ]
 

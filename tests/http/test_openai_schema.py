@@ -12,7 +12,11 @@ from lmx.http.schemas import KNOWN, ChatRequest, CompletionRequest
 from tests.http.conftest import Served
 
 SPEC = json.loads((Path(__file__).parents[1] / "data/openai-subset.json").read_text())
-OURS = {"top_k", "min_p", "repetition_penalty", "ignore_eos"}
+OURS = {
+    *("top_k", "min_p", "repetition_penalty", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
+    *("ignore_eos", "min_tokens", "regex", "grammar", "choice", "truncate", "priority", "lmx_cache"),
+}
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -33,10 +37,10 @@ def properties(name: str) -> set[str]:
     ("ours", "theirs"), [(ChatRequest, "CreateChatCompletionRequest"), (CompletionRequest, "CreateCompletionRequest")]
 )
 def test_every_field_of_openai_is_honoured_or_refused_by_name(ours: Any, theirs: str) -> None:
-    """No field that OpenAI knows is `unknown`, and lmx adds only its own four."""
+    """No field that OpenAI knows is `unknown`, and lmx adds only its own; response_format is on both routes."""
     fields = set(ours.__struct_fields__)
     assert properties(theirs) - fields <= KNOWN
-    assert fields - properties(theirs) == OURS
+    assert fields - properties(theirs) - {"response_format"} == OURS
 
 
 async def test_a_chat_reply(served: Served) -> None:

@@ -95,9 +95,10 @@ READY = [
 async def test_readiness_is_what_the_machines_say(
     serve: Serve, server: str, model: str, status: int, reason: str
 ) -> None:
-    """Ready: the server serves and a model has passed its canary; else 503 that says what is missing."""
+    """Ready: the server serves and a model has passed its canary; else 503: what is missing, and Retry-After."""
     served = await serve(journal=DummyJournal(view("server", server, "Server"), view("model:m", model)))
-    got, _, body = await served.get("/readyz")
+    got, headers, body = await served.get("/readyz")
+    assert ("Retry-After" in headers) == (status == 503)
     assert (got, body) == (status, {"ready": status == 200, "reason": reason, "models": {"m": model}})
 
 

@@ -143,3 +143,16 @@ async def test_one_refused_prompt_refuses_the_request_and_cancels_the_others(ser
     ends = {end.request_id[-1]: type(end) for end in await served.admission.ends(3)}
     assert ends == {"0": admission.Cancel, "1": admission.Release, "2": admission.Cancel}
     assert len(await served.admission.ends(3)) == 3
+
+
+async def test_a_client_of_the_old_http_gets_its_stream_unframed(served: Served) -> None:
+    """HTTP/1.0 knows no chunks: the events come as they are, and the connection's end is theirs."""
+    served.admission.script = says("a", "b", "c")
+    reader, writer = await served.connect()
+    body = json.dumps(ASKED).encode()
+    writer.write(b"POST /v1/chat/completions HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert all(block.startswith("data: ") for block in blocks(rest.decode()))
+    assert rest.endswith(b"data: [DONE]\n\n")

@@ -5,7 +5,7 @@ from msgspec import Struct
 from lmx.actors.messages import caller, server
 from lmx.actors.messages.client import Event
 from lmx.actors.messages.ref import Ref
-from lmx.machines.types import Generation
+from lmx.machines.types import Embedding, Generation
 
 
 class Submit(Struct, frozen=True):
@@ -18,8 +18,10 @@ class Submit(Struct, frozen=True):
     model: str
     client: str
     """Who asks, for fairness: an address or a name."""
-    generation: Generation
+    generation: Generation | Embedding
     reply_to: Ref[Event]
+    group: str = ""
+    """Sequences of one group count as one request, and are taken if its first one was; empty = a group of its own."""
 
 
 class Cancel(Struct, frozen=True):

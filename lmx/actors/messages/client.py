@@ -2,26 +2,44 @@
 
 from msgspec import Struct
 
-from lmx.machines.types import Failure, FinishReason, Refusal, Usage
+from lmx.machines.types import CacheReport, Cut, Failure, FinishReason, Refusal, TokenLogprob, Usage
 
 
 class Accepted(Struct, frozen=True):
     """The model took the sequence: it will end in Finished or Failed, no longer in Refused."""
 
     prompt_tokens: int
+    echo: str = ""
+    """The prompt's text, where it was asked for."""
+    cut: Cut | None = None
+    """What was left out of the prompt."""
 
 
 class Prefilled(Struct, frozen=True):
-    """`done` prompt tokens are read."""
+    """`done` prompt tokens are read; `logprobs` are those of the ones that were not told before."""
 
     done: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    cache: CacheReport | None = None
 
 
-class Delta(Struct, frozen=True):
-    """More text (never empty) and what it cost so far. `token_ids` only for audited sequences."""
+class Delta(Struct, frozen=True, gc=False):
+    """More text, and the tokens that it is made of where their log-probabilities were asked for; never both empty."""
 
     text: str
-    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Embedded(Struct, frozen=True):
+    """What was asked for with an `Embedding`: little-endian float32, `width` of them for each input (1 for scores).
+
+    Told once, before Finished.
+    """
+
+    vectors: bytes
+    width: int
+    tokens: tuple[int, ...]
+    """Of each input."""
 
 
 class Finished(Struct, frozen=True):
@@ -37,5 +55,5 @@ class Failed(Struct, frozen=True):
     failure: Failure
 
 
-Event = Accepted | Prefilled | Delta | Finished | Refused | Failed
+Event = Accepted | Prefilled | Delta | Embedded | Finished | Refused | Failed
 Outcome = Finished | Refused | Failed

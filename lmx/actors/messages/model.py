@@ -7,14 +7,14 @@ from msgspec import Struct
 from lmx.actors.messages import caller, client
 from lmx.actors.messages.ref import Ref
 from lmx.machines.frames import Report
-from lmx.machines.types import Failure, Generation, Refusal
+from lmx.machines.types import Embedding, Failure, Generation, Refusal
 
 
 class Serve(Struct, frozen=True):
     """Generate one sequence, loading the model first if it must be. `seq` is never used twice."""
 
     seq: int
-    generation: Generation
+    generation: Generation | Embedding
     reply_to: Ref[client.Event]
 
 
