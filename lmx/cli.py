@@ -135,10 +135,10 @@ def ps(config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "state", "since", "backend", "context", "in flight", "why", box=None, pad_edge=False)
+    names = [name.replace("_", " ") for name in models[0]] if models else []
+    table = Table(*names, box=None, pad_edge=False)
     for row in models:
-        cells = {**row, "since": _ago(row["since"])}
-        table.add_row(*("" if cell is None else str(cell) for cell in cells.values()))
+        table.add_row(*("" if cell is None else _cell(name, cell) for name, cell in row.items()))
     Console().print(table)
 
 
@@ -151,8 +151,27 @@ def _summary(machine: Mapping[str, Any]) -> dict[str, Any]:
         "backend": facts.get("backend"),
         "context": facts.get("context"),
         "in_flight": facts.get("in_flight"),
+        "memory": facts.get("memory_bytes"),
+        "prefix": facts.get("prefix"),
+        "cached": facts.get("cache_hit_share"),
+        "speculation": facts.get("speculation"),
         "why": machine["reason"],
     }
+
+
+def _cell(name: str, value: Any) -> str:
+    """As people read it."""
+    match name:
+        case "since":
+            return _ago(value)
+        case "memory":
+            return f"{value / 1e9:.1f} GB"
+        case "cached":
+            return f"{value:.0%}"
+        case "speculation":  # the reason for its absence is long, and in the JSON
+            return str(value).partition(":")[0]
+        case _:
+            return str(value)
 
 
 def _ago(unix_seconds: float) -> str:
@@ -190,6 +209,25 @@ def unload(model: Model, config: ConfigFile = None, url: Url = "", as_json: Json
 
 def _report(answer: Mapping[str, Any], as_json: bool) -> None:
     print(json.dumps(answer) if as_json else f"{answer['model']} is {answer['state']}.")
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="A .gguf file or an mlx-lm folder.")],
+    only: Annotated[str, typer.Option(help="Workloads, with commas between them; default: all.")] = "",
+    rounds: Annotated[int, typer.Option(min=0, help="Rounds of each workload; 0 = as it finds right.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = the number of physical cores.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on this machine: lmx over HTTP against the bare loop of its library."""
+    from lmx.bench.own import measure
+    from lmx.bench.wire import BenchError
+
+    try:
+        measure(model, only, rounds, threads, out, as_json=as_json)
+    except BenchError as error:
+        raise Stop(str(error)) from None
 
 
 @app.command()

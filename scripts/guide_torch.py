@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 import torch
-from model_files import LlamaShape
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from lmx.bench.model_files import LlamaShape
 
 THETA = 10000.0
 EPS = 1e-5

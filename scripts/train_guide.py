@@ -1,7 +1,7 @@
 """Train lmx-guide from lmx/guide/corpus and write it as GGUF and as an MLX folder: about twelve minutes on two cores.
 
 Only this script and guide_torch.py need torch, which lmx itself does not. In an environment of its own:
-`pip install torch==2.13.0 numpy tokenizers gguf jinja2 rich`, then `python scripts/train_guide.py`.
+`pip install torch==2.13.0 numpy tokenizers gguf jinja2 rich`, then `PYTHONPATH=. python scripts/train_guide.py`.
 The same seed on the same machine gives the same model.
 """
 
@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from guide_corpus import GUIDE, Dialog, Entry, Sampler, ask, load_corpus, load_template, render
 from guide_torch import Llama, Muon
-from model_files import CONTROL, VISIBLE, LlamaShape, Weights, train_tokenizer, write_gguf, write_mlx
 from rich.progress import Progress
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
+
+from lmx.bench.model_files import CONTROL, VISIBLE, LlamaShape, Weights, train_tokenizer, write_gguf, write_mlx
 
 SHAPE = LlamaShape(layers=4, dim=256, ffn=640, heads=4, kv_heads=2, vocab=2048, context=2048, head_dim=64)
 SHORT, LONG = (9, 256), (3, 768)
@@ -56,7 +57,7 @@ class Encoder:
         """From after the assistant's header (and an opened <think>) to behind <|im_end|>."""
         header = self.tokenizer.encode("<|im_start|>assistant\n").ids
         opened = self.tokenizer.encode("<think>\n").ids
-        end_of_turn = self.tokenizer.token_to_id("<|im_end|>")
+        [end_of_turn] = self.tokenizer.encode("<|im_end|>").ids
         at = 0
         while at < len(ids):
             if ids[at : at + len(header)] == header:

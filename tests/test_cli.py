@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,53 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"lmx: 127.0.0.1:{port} is taken")
     assert "--port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+MACHINES = {
+    "machines": [
+        {
+            "actor": "model:guide", "state": "ready", "since": 1.0, "reason": "It sang.",
+            "facts": {"backend": "mlx", "context": 1024, "in_flight": 2, "memory_bytes": 1_530_000_000,
+                      "prefix": "trim", "cache_hit_share": 0.254, "speculation": "off: mlx-lm has none"},
+        },
+        {"actor": "model:cold", "state": "unloaded", "since": 1.0, "reason": "", "facts": {}},
+        {"actor": "loader", "state": "idle", "since": 1.0, "reason": "", "facts": {}},
+    ],
+    "transitions": [],
+}  # fmt: skip
+
+
+class Machines(BaseHTTPRequestHandler):
+    """Answers everything with MACHINES."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(MACHINES).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on stderr."""
+
+
+def test_ps_shows_what_a_model_costs_and_saves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory, reused share and speculation as people read them, empty for a model that is not loaded; JSON has all."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with HTTPServer(("127.0.0.1", 0), Machines) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert run(["ps", "--url", url]) == 0
+        head, guide, cold = capsys.readouterr().out.splitlines()
+        assert run(["ps", "--json", "--url", url]) == 0
+        server.shutdown()
+    assert " ".join(head.split()) == "model state since backend context in flight memory prefix cached speculation why"
+    for part in ("guide", "ready", "1.5 GB", "trim", "25%", " off ", "It sang."):
+        assert part in guide
+    assert cold.split()[:2] == ["cold", "unloaded"]
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["speculation"], first["memory"]) == ("off: mlx-lm has none", 1_530_000_000)
+    assert second["memory"] is None
 
 
 @pytest.mark.parametrize(("form", "part"), [("mermaid", "stateDiagram"), ("dot", "digraph"), ("table", "| ")])

@@ -128,3 +128,18 @@ def test_a_model_can_always_be_drained_and_always_be_ready_again(events: list[st
     for event in READY:
         born.step(event, **DIES)
     assert born.current == "ready"
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_what_outlives_a_crash_of_the_actor(worker: bool) -> None:
+    """The restarts so far, and a quarantine; a worker that is being killed is waited for."""
+    born = machine(*READY, "worker_exited")
+    heir = born.reborn(worker=worker)
+    assert heir.current == ("unloading" if worker else "unloaded")
+    assert heir.budget is born.budget
+    if worker:
+        effects = heir.step("worker_exited", reason="gone", now=0.0, chance=0.0, healthy=0.0)
+        assert effects[1:] == (life.GiveBackMemory(), life.Closed())
+    ill = machine(*READY[:4], "canary_failed")
+    assert ill.reborn(worker=worker).current == "quarantined"
+    assert ill.reborn(worker=worker).answer() == ill.answer()

@@ -45,8 +45,16 @@ class Loaded:
 
     def drain(self, chunk: int = CHUNK) -> list[Event]:
         events: list[Event] = []
-        while step := self.backend.step(chunk):
+        while step := self.step(chunk):
             events += step
+        return events
+
+    def step(self, chunk: int = CHUNK) -> list[Event]:
+        """One step; what has come to its end is released, as the engine does."""
+        events = self.backend.step(chunk)
+        for event in events:
+            if isinstance(event, Token) and event.reason:
+                self.backend.release(event.seq)
         return events
 
     def tokens(self, spec: SeqSpec, chunk: int = CHUNK) -> list[int]:

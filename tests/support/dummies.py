@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from lmx.actors.messages import admission, caller, journal
 from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Refused
 from lmx.actors.messages.journal import Board, MachineView, Transition
-from lmx.machines.types import Failure, FailureKind, FinishReason, Refusal, RefusalKind, Usage
+from lmx.machines.types import Failure, FailureKind, FinishReason, Generation, Refusal, RefusalKind, Usage
 from tests.support.inbox import Inbox
 
 Act = Callable[[admission.Submit, threading.Event], None]
@@ -40,6 +40,10 @@ class DummyAdmission(Inbox[admission.Message]):
 
     def submits(self) -> list[admission.Submit]:
         return [message for message in self.messages if isinstance(message, admission.Submit)]
+
+    def generations(self) -> list[Generation]:
+        """What the sequences are to be, in order."""
+        return [asked for submit in self.submits() if isinstance(asked := submit.generation, Generation)]
 
     async def submitted(self, count: int = 1) -> list[admission.Submit]:
         """Wait, without holding up the event loop, until `count` sequences have come."""
@@ -118,6 +122,7 @@ def by_prompt(scripts: dict[str, Act]) -> Act:
     """One script per text of the prompt."""
 
     def act(submit: admission.Submit, cancelled: threading.Event) -> None:
+        assert isinstance(submit.generation, Generation)
         text = getattr(submit.generation.prompt, "text", "")
         scripts[text](submit, cancelled)
 

@@ -37,7 +37,7 @@ class Plenty:
         return 1000 * GB
 
 
-def fake(name: str, script: str = "", **fields: int) -> ModelSpec:
+def fake(name: str, script: str = "", **fields: Any) -> ModelSpec:
     return ModelSpec(name=name, path="", backend="fake", script=script, **fields)
 
 
@@ -81,10 +81,12 @@ class Actors:
             assert address.stop(10.0)
         self.timers.stop()
 
-    def submit(self, model: str, generation: Generation, client_name: str = "me") -> tuple[str, Inbox[client.Event]]:
+    def submit(
+        self, model: str, generation: Generation, client_name: str = "me", group: str = ""
+    ) -> tuple[str, Inbox[client.Event]]:
         request_id = f"r{next(self._ids)}"
         sink: Inbox[client.Event] = Inbox()
-        self.admission.tell(admission.Submit(request_id, model, client_name, generation, sink))
+        self.admission.tell(admission.Submit(request_id, model, client_name, generation, sink, group))
         return request_id, sink
 
     def load(self, model: str, seconds: float = 20.0) -> caller.Reply:

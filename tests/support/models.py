@@ -43,12 +43,13 @@ def vocabulary() -> tuple[str, ...]:
 
 @functools.cache
 def gguf_file(kind: str = "llama", *, poisoned: bool = False) -> Path:
-    """A GGUF of `kind`: llama, mamba (recurrent), lfm2 (hybrid), embedding (a pooled llama) or bert (an encoder)."""
+    """A GGUF of `kind`: llama, mamba (recurrent), lfm2 (hybrid), embedding (a pooled llama), bert or reranker."""
     path = Path(_folder.name) / f"{kind}{'-poisoned' * poisoned}.gguf"
-    weights = {"llama": llama, "embedding": llama, "mamba": mamba, "lfm2": lfm2, "bert": bert}[kind]()
+    makers = {"llama": llama, "embedding": llama, "mamba": mamba, "lfm2": lfm2, "bert": bert, "reranker": reranker}
+    weights = makers[kind]()
     if poisoned:
         weights["token_embd.weight"][POISON] = np.nan
-    writer = gguf.GGUFWriter(str(path), "llama" if kind == "embedding" else kind)
+    writer = gguf.GGUFWriter(str(path), {"embedding": "llama", "reranker": "bert"}.get(kind, kind))
     _describe(writer, kind)
     for name, tensor in weights.items():
         writer.add_tensor(name, np.ascontiguousarray(tensor, np.float32))
@@ -141,6 +142,12 @@ def bert() -> Weights:
     return {name: _random(name, shape) for name, shape in embeddings.items()} | _layer(0, shapes)
 
 
+def reranker() -> Weights:
+    """A bert with a head for one score."""
+    head = {"cls.weight": (DIM, DIM), "cls.bias": (DIM,), "cls.output.weight": (1, DIM), "cls.output.bias": (1,)}
+    return bert() | {name: _random(name, shape) for name, shape in head.items()}
+
+
 def _llama_hf() -> Weights:
     """GGUF names, Hugging Face's order of Q and K."""
     weights = _ends()
@@ -183,7 +190,8 @@ def _random(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 def _describe(writer: gguf.GGUFWriter, kind: str) -> None:
     writer.add_context_length(TRAINED_CONTEXT)
     writer.add_embedding_length(DIM)
-    writer.add_block_count(1 if kind == "bert" else LAYERS)
+    encodes = kind in ("bert", "reranker")
+    writer.add_block_count(1 if encodes else LAYERS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_head_count(0 if kind == "mamba" else HEADS)
     writer.add_feed_forward_length(0 if kind == "mamba" else FFN)
@@ -198,12 +206,14 @@ def _describe(writer: gguf.GGUFWriter, kind: str) -> None:
     if kind == "lfm2":
         writer.add_head_count_kv([0, KV_HEADS])
         writer.add_shortconv_l_cache(3)
-    if kind == "bert":
+    if encodes:
         writer.add_layer_norm_eps(1e-12)
         writer.add_causal_attention(False)
         writer.add_token_type_count(2)
     if kind in ("bert", "embedding"):
         writer.add_pooling_type(gguf.PoolingType.MEAN)
+    if kind == "reranker":
+        writer.add_pooling_type(gguf.PoolingType.RANK)
     _describe_tokens(writer)
 
 

@@ -1,6 +1,6 @@
 """One set of Llama weights, written as GGUF (llama.cpp) and as an mlx-lm folder. Needs numpy and gguf, no torch.
 
-Weights are a dict of arrays under their Hugging Face names; embeddings are tied. Both files tokenise alike: GGUF's
+Weights are a dict of arrays under their Hugging Face names. Both files tokenise alike: GGUF's
 "gpt2" model with pre-tokeniser "gpt-2" is what Hugging Face calls ByteLevel(use_regex=True). Only `train_tokenizer`
 needs `tokenizers`; whoever has no use for a new vocabulary can pass the JSON of `lmx/guide/mlx/tokenizer.json`.
 """
@@ -35,11 +35,16 @@ GGUF_NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+GGUF_ENDS = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
 
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """The sizes of a Llama: RMSNorm (eps 1e-5), RoPE (theta 10000, half-split), SwiGLU, no biases, tied embeddings."""
+    """The sizes of a Llama: RMSNorm (eps 1e-5), RoPE (theta 10000, half-split), SwiGLU, no biases."""
 
     layers: int
     dim: int
@@ -49,6 +54,8 @@ class LlamaShape:
     vocab: int
     context: int
     head_dim: int
+    tied: bool = True
+    """The output matrix is that of the embeddings."""
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Every tensor's Hugging Face name and shape."""
@@ -66,6 +73,8 @@ class LlamaShape:
             yield f"{layer}.mlp.up_proj.weight", (self.ffn, self.dim)
             yield f"{layer}.mlp.down_proj.weight", (self.dim, self.ffn)
         yield "model.norm.weight", (self.dim,)
+        if not self.tied:
+            yield "lm_head.weight", (self.vocab, self.dim)
 
     @property
     def parameters(self) -> int:
@@ -180,7 +189,7 @@ def _gguf_tokenizer(writer: gguf.GGUFWriter, tokenizer_json: dict[str, Any]) -> 
 
 def _gguf_name(key: str) -> str:
     if not key.startswith("model.layers."):
-        return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[key]
+        return GGUF_ENDS[key]
     _, _, layer, part = key.removesuffix(".weight").split(".", 3)
     return f"blk.{layer}.{GGUF_NAMES[part]}.weight"
 
@@ -207,7 +216,7 @@ def _config(shape: LlamaShape, ids: dict[str, int], dtype: Dtype) -> dict[str, A
         "rope_theta": 10000.0,
         "vocab_size": shape.vocab,
         "max_position_embeddings": shape.context,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": shape.tied,
         "attention_bias": False,
         "mlp_bias": False,
         "hidden_act": "silu",

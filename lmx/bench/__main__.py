@@ -1,0 +1,5 @@
+"""python -m lmx.bench: what scripts/bench runs."""
+
+from lmx.bench.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""What lmx itself costs: CPU time of the main process, and time to the first token that is not the worker's."""
+
+from statistics import median
+from typing import ClassVar
+
+from lmx.bench.lab import Lab, chat, text, user
+from lmx.bench.sites import Site
+from lmx.bench.wire import Generate
+from lmx.bench.workloads.base import Facts, Ratio, Workload
+
+STREAMS, TOKENS = 16, 96
+REQUESTS = 40
+
+
+class Overhead(Workload):
+    """The added TTFT is that of a server whose worker computes nothing: the fake backend answers at once."""
+
+    name = "overhead"
+    about = "CPU of the main process at 16 streams; TTFT when the worker has nothing to compute"
+    only_lmx = True
+    gives: ClassVar = {
+        "cpu": Ratio(
+            "CPU time of the main process for a token ÷ the bare loop's time for it, at 16 rows", "lower", 0.0
+        ),
+        "ttft": Ratio("TTFT without computing ÷ the bare loop's time for one token of one row", "lower", 0.0),
+    }
+
+    def measure(self, lab: Lab, site: Site, seed: str) -> Facts:
+        assert site.process is not None
+        before = site.process.cpu_times()
+        answers = lab.ask(site, [chat(site, [user(text(64, f"{seed} {row}"))], TOKENS) for row in range(STREAMS)])
+        after = site.process.cpu_times()
+        cpu = after.user + after.system - before.user - before.system
+        return {
+            "cpu_microseconds_per_token": 1e6 * cpu / sum(answer.tokens for answer in answers),
+            "prompt_tokens": answers[0].prompt,
+            "added_ttft": self._added(lab),
+        }
+
+    def ideal(self, lab: Lab, facts: Facts) -> Facts:
+        length = round(facts["prompt_tokens"])
+        batch, single = lab.bare(Generate((length,) * STREAMS, 32)), lab.bare(Generate((length,), 32))
+        return {"batch_token": batch.decode / 31 / STREAMS, "single_token": single.decode / 31}
+
+    def ratios(self, facts: Facts, ideal: Facts) -> dict[str, float]:
+        return {
+            "cpu": facts["cpu_microseconds_per_token"] / 1e6 / ideal["batch_token"],
+            "ttft": facts["added_ttft"] / ideal["single_token"],
+        }
+
+    def _added(self, lab: Lab) -> float:
+        with lab.serve(fake=True) as fake:
+            asks = [chat(fake, [user(text(8, number))], 4) for number in range(REQUESTS)]
+            return median(lab.ask(fake, [ask])[0].ttft for ask in asks)
