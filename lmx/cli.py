@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -205,6 +206,32 @@ def load(model: Model, config: ConfigFile = None, url: Url = "", as_json: Json =
 def unload(model: Model, config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
     """Unload a model when its running requests have ended."""
     _report(_client(url, config).unload(model), as_json)
+
+
+@app.command()
+def adapt(
+    model: Model,
+    adapters: Annotated[list[str] | None, typer.Argument(help="PATH[=SCALE] of LoRA adapters; default: none.")] = None,
+    config: ConfigFile = None,
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Run a model with other LoRA adapters; it is loaded again when its running requests have ended."""
+    _report(_client(url, config).adapt(model, [_adapter(text) for text in adapters or ()]), as_json)
+
+
+def _adapter(text: str) -> dict[str, Any]:
+    """A path that exists may hold a `=` itself."""
+    path, sign, scale = text.rpartition("=")
+    if not sign or Path(os.path.expanduser(text)).exists():
+        path, scale = text, "1"
+    try:
+        number = float(scale)
+    except ValueError:
+        number = nan
+    if not path or not isfinite(number):
+        raise Stop(f"{text}: expected PATH or PATH=SCALE.")
+    return {"path": os.path.abspath(os.path.expanduser(path)), "scale": number}
 
 
 def _report(answer: Mapping[str, Any], as_json: bool) -> None:

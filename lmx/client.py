@@ -58,6 +58,11 @@ class Client:
         """Waits until the model's memory is free; {"model", "state"}."""
         return self._json("POST", f"/admin/models/{quote(model, safe='')}/unload", SETTLE_SECONDS)
 
+    def adapt(self, model: str, adapters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Waits until the model runs with these adapters ({"path", "scale"}) and no others; {"model", "state"}."""
+        body = {"adapters": list(adapters)}
+        return self._json("POST", f"/admin/models/{quote(model, safe='')}/adapters", SETTLE_SECONDS, body)
+
     def chat(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
         """The pieces of the answer as they come; closing the iterator cancels the request."""
         body = {"model": model, "messages": list(messages), "stream": True}
@@ -69,8 +74,10 @@ class Client:
                     if text := choice.get("delta", {}).get("content"):
                         yield text
 
-    def _json(self, method: str, path: str, timeout: float = SILENCE_SECONDS) -> dict[str, Any]:
-        with self._call(method, path, timeout=timeout) as response:
+    def _json(
+        self, method: str, path: str, timeout: float = SILENCE_SECONDS, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        with self._call(method, path, body, timeout) as response:
             content = response.read()
         try:
             answer = json.loads(content or b"{}")

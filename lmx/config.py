@@ -95,7 +95,7 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kv_type: KvType = "f16"
     """What the KV cache holds; q8_0 and q4_0 need less memory, and flash attention on GGUF models."""
     kv_layout: KvLayout = "auto"
-    """GGUF models: a KV stream `per_sequence`, or a `unified` one; `auto` = what was faster on this kind of device."""
+    """GGUF models: a KV stream `per_sequence`, or a `unified` one; `auto` = per_sequence, which was faster."""
     flash_attention: Switch = "auto"
     """GGUF models; `auto` = what was faster on this kind of device, and on where `kv_type` needs it."""
     speculation: Speculation = "auto"

@@ -8,6 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -64,6 +65,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (("serve", "--model", "nope.gguf"), "nope.gguf does not exist"),
         (("nope",), "No such command 'nope'."),
         (("ps", "--url", "ftp://x"), "--url is ftp://x, expected something like http://127.0.0.1:1234."),
+        (("adapt", "m", "a.gguf=much"), "a.gguf=much: expected PATH or PATH=SCALE."),
+        (("adapt", "m", "a.gguf=nan"), "a.gguf=nan: expected PATH or PATH=SCALE."),
         (("diagram", "nope"), "There is no machine nope, expected one of model, loader,"),
         (("diagram", "model", "--state", "nope"), "nope"),
     ],
@@ -92,7 +95,9 @@ def test_a_mistake_in_the_environment_stops_every_command_that_reads_it(
     assert told(capsys, "ps") == (64, "lmx: LMX_PROT: there is no such setting (did you mean LMX_PORT?).\n")
 
 
-@pytest.mark.parametrize("arguments", [("ps",), ("chat",), ("load", "m"), ("unload", "m")], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "arguments", [("ps",), ("chat",), ("load", "m"), ("unload", "m"), ("adapt", "m")], ids=lambda words: words[0]
+)
 def test_a_server_that_is_not_there_is_told_as_such(
     capsys: pytest.CaptureFixture[str], free_port: int, arguments: tuple[str, ...]
 ) -> None:
@@ -169,6 +174,42 @@ def test_ps_shows_what_a_model_costs_and_saves(
     first, second = json.loads(capsys.readouterr().out)
     assert (first["speculation"], first["memory"]) == ("off: mlx-lm has none", 1_530_000_000)
     assert second["memory"] is None
+
+
+class Adapted(BaseHTTPRequestHandler):
+    """Answers every post with ready, and keeps its path and body."""
+
+    asked: ClassVar[list[tuple[str, object]]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"model": "org/m", "state": "ready"}')
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on stderr."""
+
+
+def test_adapt_sends_whole_paths_and_scales(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Paths are of the folder that one stands in; a file whose name has a `=` is taken as it is called."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b=2").touch()
+    with HTTPServer(("127.0.0.1", 0), Adapted) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert run(["adapt", "org/m", "a.gguf=0.5", "b=2", "/c.gguf", "--url", url]) == 0
+        assert run(["adapt", "org/m", "--json", "--url", url]) == 0
+        server.shutdown()
+    wanted = [(str(tmp_path / "a.gguf"), 0.5), (str(tmp_path / "b=2"), 1.0), ("/c.gguf", 1.0)]
+    path = "/admin/models/org%2Fm/adapters"
+    assert Adapted.asked == [
+        (path, {"adapters": [{"path": file, "scale": scale} for file, scale in wanted]}),
+        (path, {"adapters": []}),
+    ]
+    assert capsys.readouterr().out.splitlines()[0] == "org/m is ready."
 
 
 @pytest.mark.parametrize(("form", "part"), [("mermaid", "stateDiagram"), ("dot", "digraph"), ("table", "| ")])

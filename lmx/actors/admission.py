@@ -66,7 +66,11 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Submit(request_id, reply_to=reply_to):
                 if request_id not in self._leases:
                     reply_to.tell(client.Failed(failure))
-            case admission.LoadModel(name, reply_to) | admission.UnloadModel(name, reply_to):
+            case (
+                admission.LoadModel(name, reply_to=reply_to)
+                | admission.UnloadModel(name, reply_to=reply_to)
+                | admission.AdaptModel(name, reply_to=reply_to)
+            ):
                 reply_to.tell(caller.Refused(name, Refusal(RefusalKind.MODEL_UNLOADED, failure.message, 2.0)))
             case _:
                 pass
@@ -82,10 +86,9 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Expired(request_id, seq):
                 self._expired(request_id, seq)
             case admission.LoadModel(name, reply_to):
-                if self.machine.current in ("draining", "closed"):
-                    reply_to.tell(caller.Refused(name, SHUT))
-                else:
-                    self._route(name, model.Load(by_admin=True, reply_to=reply_to), reply_to)
+                self._bring_up(name, model.Load(by_admin=True, reply_to=reply_to), reply_to)
+            case admission.AdaptModel(name, adapters, reply_to):
+                self._bring_up(name, model.Adapt(adapters, reply_to), reply_to)
             case admission.UnloadModel(name, reply_to):
                 self._route(name, model.Unload(reply_to), reply_to)
             case admission.Drain(reply_to):
@@ -150,6 +153,12 @@ class AdmissionActor(MachineActor[admission.Message]):
         metrics.IN_FLIGHT.set(len(self._leases))
         while event := pressure(self.machine.current, len(self._groups), self._limits):
             self.feed(event, f"{len(self._groups)} requests are in flight")
+
+    def _bring_up(self, name: str, message: model.Message, reply_to: Ref[caller.Reply]) -> None:
+        if self.machine.current in ("draining", "closed"):
+            reply_to.tell(caller.Refused(name, SHUT))
+        else:
+            self._route(name, message, reply_to)
 
     def _route(self, name: str, message: model.Message, reply_to: Ref[caller.Reply]) -> None:
         ref = self._models.get(name)

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -57,6 +58,11 @@ class Actor(pykka.ThreadingActor, Generic[M]):
     """
 
     use_daemon_thread = True
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        """A queue.Queue takes twice as long for a round trip."""
+        return SimpleQueue()
 
     def __init__(self, name: str, supervisor: Ref[supervisor.Message]) -> None:
         super().__init__()

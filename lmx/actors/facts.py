@@ -1,5 +1,6 @@
 """What is known of one model's worker: noted in the journal for people, counted for Prometheus."""
 
+from pathlib import PurePath
 from typing import Protocol
 
 from msgspec.structs import asdict
@@ -7,7 +8,7 @@ from msgspec.structs import asdict
 from lmx.actors import metrics
 from lmx.actors.messages.journal import Fact
 from lmx.machines import frames
-from lmx.machines.types import ModelInfo
+from lmx.machines.types import Adapter, ModelInfo, ModelSpec
 
 NOTHING = frames.Telemetry()
 
@@ -24,6 +25,10 @@ class Facts:
         self._note = note
         self._latest = NOTHING
 
+    def wanted(self, spec: ModelSpec) -> None:
+        """What the next worker is to be told."""
+        self._note(backend=spec.backend, kv_type=spec.kv_type, kv_layout=spec.kv_layout, adapters=listed(spec.adapters))
+
     def started(self, pid: int) -> None:
         self._note(pid=pid)
 
@@ -37,6 +42,15 @@ class Facts:
             makes=makes(info),
         )
 
+    def hear(self, report: frames.LoadProgress | frames.Idled | frames.Telemetry) -> None:
+        match report:
+            case frames.LoadProgress(fraction):
+                self._note(load_progress=round(fraction, 3))
+            case frames.Idled(kv_used):
+                self._note(kv_used=kv_used)
+            case frames.Telemetry():
+                self.telemetry(report)
+
     def telemetry(self, now: frames.Telemetry) -> None:
         """Counters of the frame count from the worker's start."""
         before, self._latest = self._latest, now
@@ -47,7 +61,9 @@ class Facts:
             kv_used=now.kv_tokens,
             memory_bytes=now.memory.process,
             device_bytes=now.memory.device_active,
+            weights_bytes=now.memory.weights,
             kv_bytes=now.memory.kv,
+            transient_bytes=now.memory.transient,
             prefix_cache_bytes=now.memory.prefix_cache,
             prefix_cache_entries=now.cache_entries,
             disk_cache_bytes=now.disk_bytes,
@@ -63,6 +79,7 @@ class Facts:
         self._measure(NOTHING)
         self._note(pid=None, last_exit=why, memory_bytes=None, device_bytes=None, kv_used=None, kv_bytes=None)
         self._note(prefix_cache_bytes=None, prefix_cache_entries=None, speculating=None, chunk=None)
+        self._note(weights_bytes=None, transient_bytes=None)
 
     def _count(self, before: frames.Telemetry, now: frames.Telemetry) -> None:
         prefix, guesses = metrics.PREFIX_TOKENS, metrics.SPECULATION_TOKENS
@@ -81,6 +98,14 @@ class Facts:
 def share(part: int, rest: int) -> float | None:
     """Of both; None when there is nothing to speak of."""
     return round(part / (part + rest), 3) if part + rest > 0 else None
+
+
+def listed(adapters: tuple[Adapter, ...]) -> str | None:
+    """By the names of their files: `style.gguf, other.gguf=0.5`."""
+    names = (
+        PurePath(adapter.path).name + (f"={adapter.scale:g}" if adapter.scale != 1 else "") for adapter in adapters
+    )
+    return ", ".join(names) or None
 
 
 def makes(info: ModelInfo) -> str:

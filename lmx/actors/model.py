@@ -3,6 +3,8 @@
 from random import Random
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from lmx.actors import metrics
 from lmx.actors.base import House, MachineActor
 from lmx.actors.callers import Callers
@@ -60,7 +62,8 @@ class ModelActor(MachineActor[model.Message]):
         self._wish.by_admin = False
         self._ready_since: float | None = None
         super().set_up()
-        self.note(backend=self.spec.backend, in_flight=0, restarts=self._restarts)
+        self._facts.wanted(self.spec)
+        self.note(in_flight=0, restarts=self._restarts)
         if self.machine.current == "unloaded":
             self._callers.settle("unloaded")
 
@@ -92,6 +95,8 @@ class ModelActor(MachineActor[model.Message]):
                 self._load(by_admin, reply_to)
             case model.Unload(reply_to):
                 self._unload(reply_to, "An admin asked for it.")
+            case model.Adapt():
+                self._adapt(message)
             case model.Shut(reply_to):
                 self._shut = True
                 self.sequences.fail(Failure(FailureKind.ABORTED, SHUT.message), inserted_only=False)
@@ -133,25 +138,12 @@ class ModelActor(MachineActor[model.Message]):
                 self._restarts += 1
                 self.note(restarts=self._restarts, retry_at=self.house.clock.time() + seconds)
                 self.schedule(seconds, event)
-            case _:
-                self._drive_worker(effect)
-
-    def _drive_worker(self, effect: Effect) -> None:
-        match effect:
             case life.SpawnWorker():
                 self._spawn()
-            case life.WarmUp():
-                self._seat.send(frames.WarmUp())
             case life.RunCanary():
-                assert self._info is not None
-                self._canary = CanaryRun(self._record, self._info, self._seat.send, self._canary_done)
-                self._canary.sing()
-            case life.StopWorker():
-                self._seat.send(frames.Shutdown())
-            case life.KillWorker():
-                self._seat.kill()
+                self._sing()
             case _:
-                raise TypeError(f"model: unknown effect {effect!r}")
+                self._seat.perform(effect)
 
     def _serve(self, ask: model.Serve) -> None:
         self.sequences.add(ask)
@@ -196,8 +188,6 @@ class ModelActor(MachineActor[model.Message]):
                     self._canary.hear(report)
                 if self.sequences.hear(report):
                     self._settle()
-            case frames.LoadProgress(fraction):
-                self.note(load_progress=round(fraction, 3))
             case frames.Loaded(info):
                 self._info = info
                 self._facts.loaded(info)
@@ -206,20 +196,21 @@ class ModelActor(MachineActor[model.Message]):
                 self.feed("load_failed", text)
             case frames.Warmed(error):
                 self.feed("warm_failed" if error else "warmed", error or "")
-            case frames.Idled(kv_used):
-                self.note(kv_used=kv_used)
-            case frames.Telemetry():
-                self._facts.telemetry(report)
+            case frames.LoadProgress() | frames.Idled() | frames.Telemetry():
+                self._facts.hear(report)
             case frames.Hello() | frames.Broken():
                 pass  # WorkerProcess checks the one and ends with the other
             case _:
                 assert_never(report)
 
+    def _sing(self) -> None:
+        assert self._info is not None
+        record = None if self.spec.adapters else self._record  # which is of the bare model
+        self._canary = CanaryRun(record, self._info, self._seat.send, self._canary_done)
+        self._canary.sing()
+
     def _canary_done(self, error: str) -> None:
-        if error:
-            self.feed("canary_failed", error)
-        else:
-            self.feed("canary_passed", "The canary sang.")
+        self.feed("canary_failed" if error else "canary_passed", error or "The canary sang.")
 
     def _exited(self, exit: model.WorkerExited) -> None:
         if self._seat.holds(exit.worker):
@@ -251,6 +242,18 @@ class ModelActor(MachineActor[model.Message]):
             self.feed("request", "An admin asked for it." if by_admin else "It is to be loaded from the start.")
         elif by_admin and state in ("failed", "quarantined"):
             self.feed("release", "An admin released it.")
+
+    def _adapt(self, ask: model.Adapt) -> None:
+        self.spec = replace(self.spec, adapters=ask.adapters)
+        self._facts.wanted(self.spec)
+        if self.machine.current in ("loading", "warming", "canary", "ready"):
+            self.feed("drain", "Its adapters change.")
+            self._load(True, ask.reply_to)
+            self._settle()
+        elif self.machine.current in ("queued", "backoff", "failed", "quarantined") or self._callers.wait_for("ready"):
+            self._load(True, ask.reply_to)
+        else:
+            self._unload(ask.reply_to, "")
 
     def _unload(self, reply_to: Ref[caller.Reply] | None, reason: str) -> None:
         self._callers.refuse(Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0))

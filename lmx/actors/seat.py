@@ -4,6 +4,8 @@ from lmx.actors.messages import model
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Launcher, Worker
 from lmx.machines import frames
+from lmx.machines import model as life
+from lmx.machines.base import Effect
 
 
 class Seat:
@@ -29,6 +31,18 @@ class Seat:
     def send(self, command: frames.Command) -> None:
         if self._worker is not None:
             self._worker.send(command)
+
+    def perform(self, effect: Effect) -> None:
+        """What the machine wants of whoever sits here."""
+        match effect:
+            case life.WarmUp():
+                self.send(frames.WarmUp())
+            case life.StopWorker():
+                self.send(frames.Shutdown())
+            case life.KillWorker():
+                self.kill()
+            case _:
+                raise TypeError(f"model: unknown effect {effect!r}")
 
     def kill(self) -> bool:
         """SIGKILL whoever sits here; False when nobody does."""

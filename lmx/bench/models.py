@@ -6,10 +6,11 @@ A text of theirs never repeats itself within a thousand tokens, one token is one
 holds exactly what they will say. The layers are random and computed in full; only their say in the result is small.
 """
 
-import ctypes
 import json
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -122,14 +123,9 @@ def _teach(weights: dict[str, Any], circle: list[int]) -> None:
 
 
 def _quantize(source: Path, target: Path, quant: Quant) -> None:
-    """By llama.cpp itself; the file gets its name when it is whole."""
-    from llama_cpp import llama_cpp as lib
-
-    params = lib.llama_model_quantize_default_params()
-    params.ftype = {"q8_0": lib.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": lib.LLAMA_FTYPE_MOSTLY_Q4_0}[quant]
-    silent = lib.llama_log_callback(lambda *_: None)
-    lib.llama_log_set(silent, None)
+    """By llama.cpp itself, in a process of its own; the file gets its name when it is whole."""
     part = target.with_suffix(".part")
-    if lib.llama_model_quantize(os.fsencode(source), os.fsencode(part), ctypes.byref(params)):
+    command = [sys.executable, "-m", "lmx.bench.quantize", str(source), str(part), quant]
+    if subprocess.run(command, check=False).returncode:
         raise BenchError(f"llama.cpp could not quantise {source}.")
     part.rename(target)

@@ -122,6 +122,9 @@ class Intake:
     def _grammar(self, generation: Generation) -> Grammar | None:
         if generation.constraint is None:
             return None
+        if generation.ignore_eos:
+            text = "'ignore_eos' cannot be used with a constraint: what it describes has an end."
+            raise Refused(Refusal(RefusalKind.INVALID_CONSTRAINT, text, param="ignore_eos"))
         try:
             return self._grammars.compile(generation.constraint)
         except ConstraintError as error:

@@ -140,11 +140,11 @@ class Engine:
         self._schedule.release_followers(job)
 
     def _postprocess(self, events: list[Event]) -> dict[int, Report]:
-        """One report per sequence, however many events it had."""
+        """One report per sequence, however many events it had; who has finished gives its slot back at the end."""
         reports: dict[int, Report] = {}
         for event in events:
             job = self._running.get(event.seq)
-            if job is None:  # guessed tokens after the one that ended it
+            if job is None:  # it failed a moment ago
                 continue
             report = reports.setdefault(event.seq, Report(job))
             match event:
@@ -158,6 +158,9 @@ class Engine:
                     del self._running[job.seq]
                     self._schedule.release_followers(job)
                     report.finish = Finish("error", message)
+        for report in reports.values():
+            if report.finish is not None and report.job.seq in self._running:
+                self._end(report.job)
         return reports
 
     def _prefilled(self, job: Job, event: Prefilled, report: Report) -> None:
@@ -170,17 +173,17 @@ class Engine:
         report.prompt_logprobs += tuple(map(job.named, event.logprobs))
         if not job.remaining and not job.ready.max_tokens:
             report.finish = Finish("length")
-            self._end(job)
 
     def _token(self, job: Job, event: Token, report: Report) -> None:
+        if report.finish is not None:  # guessed tokens after a stop string: in the KV cache, but not in the text
+            job.written.append(event.token)
+            return
         first = job.phase == "reading"
         text, finish = job.token(event)
         report.text.append(text)
         report.ids.append(event.token)
         report.finish = finish
-        if finish is not None:
-            self._end(job)
-        elif first and self._schedule.followed(job):
+        if finish is None and first and self._schedule.followed(job):
             if self._info.prefix == "trim":
                 self.known.keep(job.tokens, self._backend.snapshot(job.seq))
             self._schedule.release_followers(job)

@@ -68,6 +68,8 @@ class Schedule:
 
     def _victim(self, job: Job, reading: Collection[Job]) -> Job | None:
         """Who has much more to read than `job`, and can go on later where it was."""
+        if self._info.prefix == "none":
+            return None
         others = ((other, other.remaining) for other in reading if not other.rereads)
         return self._queue.should_preempt(others, job.remaining, batch=job.generation.priority == "batch")
 

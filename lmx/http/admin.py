@@ -1,4 +1,4 @@
-"""/admin: every machine and its diagram; load and unload."""
+"""/admin: every machine and its diagram, every model; load, unload and adapters."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from lmx.actors.messages import admission, caller, crash_loop
 from lmx.actors.messages.ref import Ref
-from lmx.http import board
+from lmx.http import adapters, board, inventory
+from lmx.http.body import read_json
 from lmx.http.errors import ApiError, model_not_found, of_refusal, shown
 from lmx.http.gateway import GATEWAY
 from lmx.http.mailbox import ask
@@ -41,13 +42,25 @@ async def diagram(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type=FORMATS[form], charset="utf-8")
 
 
+async def models(request: web.Request) -> web.Response:
+    """What each was agreed to be, and how it does."""
+    return json(inventory.of(request.app[GATEWAY].models, board.by_actor(await board.require(request))))
+
+
 async def load(request: web.Request) -> web.Response:
     """Also out of quarantine: the answer is 200 once the model is ready."""
-    return await _settle(request, admission.LoadModel)
+    return await _settle(request, _named(request), admission.LoadModel)
 
 
 async def unload(request: web.Request) -> web.Response:
-    return await _settle(request, admission.UnloadModel)
+    return await _settle(request, _named(request), admission.UnloadModel)
+
+
+async def adapt(request: web.Request) -> web.Response:
+    """Other LoRA adapters: 200 once the model runs with them, or is unloaded and only remembers them."""
+    name = _named(request)
+    wanted = await adapters.wanted(await read_json(request))
+    return await _settle(request, name, lambda model, reply_to: admission.AdaptModel(model, wanted, reply_to))
 
 
 async def end_safe_mode(request: web.Request) -> web.Response:
@@ -57,12 +70,17 @@ async def end_safe_mode(request: web.Request) -> web.Response:
     return json(await ask(gateway.crash_loop, crash_loop.Release, gateway.board_seconds))
 
 
-async def _settle(request: web.Request, command: Command) -> web.Response:
-    gateway = request.app[GATEWAY]
+def _named(request: web.Request) -> str:
+    """The model that an admin means, and may mean."""
     name = request.match_info["id"]
     _check_origin(request)
-    if name not in gateway.models:
+    if name not in request.app[GATEWAY].models:
         raise model_not_found(name)
+    return name
+
+
+async def _settle(request: web.Request, name: str, command: Command) -> web.Response:
+    gateway = request.app[GATEWAY]
 
     def make(reply_to: Ref[caller.Reply]) -> admission.Message:
         return command(name, reply_to)
@@ -78,7 +96,7 @@ async def _settle(request: web.Request, command: Command) -> web.Response:
 
 
 def _check_origin(request: web.Request) -> None:
-    """These posts have no body, so a browser would let any page send them."""
+    """Most of these posts have no body, so a browser would let any page send them."""
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.host:
         raise ApiError(403, "Pages of another origin may not do this.", "origin_not_allowed")

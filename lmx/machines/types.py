@@ -43,7 +43,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same while only sequences of the class `batch` decode."""
     kv_type: KvType = "f16"
     kv_layout: KvLayout = "auto"
-    """GGUF: a KV stream for each sequence, or one that all share; auto = by device (docs/engine.md)."""
+    """GGUF: a KV stream for each sequence, or one that all share; auto = a stream for each (docs/measurements.md)."""
     flash_attention: Switch = "auto"
     """GGUF only; auto = by device and KV type (docs/engine.md)."""
     adapters: tuple[Adapter, ...] = ()

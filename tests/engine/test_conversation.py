@@ -6,7 +6,8 @@ from lmx.backends.fake import FakeBackend
 from lmx.engine.conversation import Conversation, Rendered
 from lmx.engine.template import ChatTemplate
 
-TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+EACH = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+TEMPLATE = EACH + "{% if add_generation_prompt %}[assistant]{% endif %}"
 CHAT = [
     {"role": "system", "content": "be kind"},
     {"role": "user", "content": "one"},

@@ -13,7 +13,7 @@ import pytest
 import structlog
 import yarl
 
-from lmx.actors.messages import admission, caller
+from lmx.actors.messages import admission, caller, journal
 from lmx.actors.messages.client import Accepted
 from lmx.http import application
 from lmx.machines.types import Refusal, RefusalKind
@@ -179,6 +179,29 @@ async def test_a_load_that_never_settles_is_504(serve: Serve) -> None:
 
 async def test_an_unknown_model_cannot_be_loaded(served: Served) -> None:
     assert (await served.post("/admin/models/nope/load", None))[0] == 404
+
+
+async def test_every_model_is_told_of(serve: Serve) -> None:
+    """What was agreed on at its load, memory by kind, shares; what else is known; and no load, no numbers."""
+    facts: dict[str, journal.Fact] = {
+        "context": 4096, "slots": 8, "prefix": "trim", "speculation": "off: no draft", "kv_type": "q8_0",
+        "kv_layout": "auto", "makes": "text", "adapters": "style.gguf=0.5", "memory_bytes": 200, "kv_bytes": 20,
+        "weights_bytes": 100, "cache_hit_share": 0.25, "acceptance": None, "speculating": False, "pid": 7,
+    }  # fmt: skip
+    served = await serve(journal=DummyJournal(view("model:m", "ready", "Model", **facts)))
+    status, _, body = await served.get("/admin/models")
+    known, unknown = body["models"]
+    assert (status, known["id"], known["state"], known["reason"]) == (200, "m", "ready", "because")
+    assert known["agreed"] == {
+        "backend": None, "version": None, "context": 4096, "slots": 8, "kv_type": "q8_0", "kv_layout": "auto",
+        "prefix": "trim", "speculation": "off: no draft", "makes": "text", "adapters": "style.gguf=0.5",
+    }  # fmt: skip
+    assert (known["memory"]["memory_bytes"], known["memory"]["weights_bytes"], known["memory"]["kv_bytes"]) == (
+        200, 100, 20
+    )  # fmt: skip
+    assert (known["doing"]["cache_hit_share"], known["doing"]["acceptance"]) == (0.25, None)
+    assert known["facts"] == {"pid": 7}
+    assert (unknown["id"], unknown["state"], unknown["memory"]["memory_bytes"]) == ("org/n", "unknown", None)
 
 
 @pytest.mark.parametrize(("origin", "status"), [("http://evil.com", 403), ("null", 403), ("", 200)])

@@ -32,7 +32,11 @@ class DummyAdmission(Inbox[admission.Message]):
                 threading.Thread(target=self.script, args=(message, cancelled), daemon=True).start()
             case admission.Cancel(request_id):
                 self._cancelled[request_id].set()
-            case admission.LoadModel(model, reply_to) | admission.UnloadModel(model, reply_to):
+            case (
+                admission.LoadModel(model, reply_to=reply_to)
+                | admission.UnloadModel(model, reply_to=reply_to)
+                | admission.AdaptModel(model, reply_to=reply_to)
+            ):
                 if self.reply is not None:
                     reply_to.tell(self.reply(model))
             case _:

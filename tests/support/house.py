@@ -19,7 +19,7 @@ from lmx.actors.supervisor import SupervisorActor
 from lmx.actors.timers import TimerThread
 from lmx.machines.admission import Limits
 from lmx.machines.canary import Record
-from lmx.machines.types import Chat, Generation, ModelSpec, Sampling
+from lmx.machines.types import Adapter, Chat, Generation, ModelSpec, Sampling
 from lmx.system import ProcessLauncher, SystemClock
 from tests.support.inbox import Inbox
 
@@ -98,6 +98,11 @@ class Actors:
         sink: Inbox[caller.Reply] = Inbox()
         self.admission.tell(admission.UnloadModel(model, sink))
         return sink.wait_for((caller.Settled, caller.Refused))
+
+    def adapt(self, model: str, *adapters: Adapter) -> Inbox[caller.Reply]:
+        sink: Inbox[caller.Reply] = Inbox()
+        self.admission.tell(admission.AdaptModel(model, adapters, sink))
+        return sink
 
     def board(self) -> journal.Board:
         sink: Inbox[journal.Board] = Inbox()

@@ -5,7 +5,7 @@ from msgspec import Struct
 from lmx.actors.messages import caller, server
 from lmx.actors.messages.client import Event
 from lmx.actors.messages.ref import Ref
-from lmx.machines.types import Embedding, Generation
+from lmx.machines.types import Adapter, Embedding, Generation
 
 
 class Submit(Struct, frozen=True):
@@ -55,10 +55,18 @@ class UnloadModel(Struct, frozen=True):
     reply_to: Ref[caller.Reply]
 
 
+class AdaptModel(Struct, frozen=True):
+    """Let a model run with these LoRA adapters and no others."""
+
+    model: str
+    adapters: tuple[Adapter, ...]
+    reply_to: Ref[caller.Reply]
+
+
 class Drain(Struct, frozen=True):
     """Refuse everything from now on; the server is told `AdmissionDrained` when nothing is in flight."""
 
     reply_to: Ref[server.Message]
 
 
-Message = Submit | Cancel | Release | Expired | LoadModel | UnloadModel | Drain
+Message = Submit | Cancel | Release | Expired | LoadModel | UnloadModel | AdaptModel | Drain

@@ -7,7 +7,7 @@ from msgspec import Struct
 from lmx.actors.messages import caller, client
 from lmx.actors.messages.ref import Ref
 from lmx.machines.frames import Report
-from lmx.machines.types import Embedding, Failure, Generation, Refusal
+from lmx.machines.types import Adapter, Embedding, Failure, Generation, Refusal
 
 
 class Serve(Struct, frozen=True):
@@ -40,6 +40,16 @@ class Unload(Struct, frozen=True):
     """Let what runs finish under the drain deadline, then give the memory back."""
 
     reply_to: Ref[caller.Reply] | None = None
+
+
+class Adapt(Struct, frozen=True):
+    """Run with these LoRA adapters from now on: what is loaded is drained and loaded again, what is not remembers them.
+
+    Answered with `ready`, or with `unloaded` by a model that nobody wants loaded.
+    """
+
+    adapters: tuple[Adapter, ...]
+    reply_to: Ref[caller.Reply]
 
 
 class Shut(Struct, frozen=True):
@@ -88,6 +98,6 @@ class StateTimedOut(Struct, frozen=True):
 
 
 Message = (
-    Serve | Cancel | Abort | Load | Unload | Shut | Evict  # wishes
+    Serve | Cancel | Abort | Load | Unload | Adapt | Shut | Evict  # wishes
     | Granted | Refused | Reported | WorkerExited | StateTimedOut  # facts
 )  # fmt: skip

@@ -137,7 +137,11 @@ class Loop:
                 lib.llama_free(self._context)
             self._shape = (rows, room)
             self._context = lib.llama_init_from_model(self._model, self._params(rows, room))
+        self._clear()
         self._read(0, 0, self._tokens(1))
+        self._clear()
+
+    def _clear(self) -> None:
         lib.llama_memory_clear(lib.llama_get_memory(self._context), True)
 
     def _params(self, rows: int, room: int) -> Any:
