@@ -67,16 +67,11 @@ class Batch:
 
     def add(self, spec: SeqSpec) -> None:
         row = self._rows[spec.id] = Row(spec, RowSampling(spec))
-        if spec.prompt_logprobs:
-            row.reading = Reading(self._model.module, spec.prompt, self._model.new_cache(), spec.logprobs or 0)
-            if row.reading.finished and spec.max_tokens:
-                self._insert(row, row.reading.caches)
-        elif spec.reuse is None:
-            self._insert(row, self._model.new_cache())
-        else:
-            handle: Any = spec.reuse.handle
-            row.cached = spec.reuse.tokens
-            self._insert(row, handle.beginning(row.cached, whole=spec.reuse.whole))
+        caches = self._beginning(row)
+        if spec.prompt_logprobs or not spec.max_tokens:  # mlx-lm takes nobody who writes nothing
+            row.reading = Reading(self._model.module, spec.prompt, caches, spec.logprobs or 0, row.cached)
+        if spec.max_tokens and (row.reading is None or row.reading.finished):
+            self._insert(row, caches)
 
     def step(self, chunk: int) -> list[Event]:
         if not self._rows:
@@ -112,6 +107,15 @@ class Batch:
         self._rows.clear()
         self._by_uid.clear()
         self._generator.close()  # type: ignore[no-untyped-call]
+
+    def _beginning(self, row: Row) -> list[Any]:
+        """The caches that it starts with."""
+        reuse: Any = row.spec.reuse
+        if reuse is None or row.spec.prompt_logprobs:
+            return self._model.new_cache()
+        row.cached = reuse.tokens
+        caches: list[Any] = reuse.handle.beginning(reuse.tokens, whole=reuse.whole)
+        return caches
 
     def _insert(self, row: Row, caches: list[Any], done: int | None = None) -> None:
         """The first `done` tokens are in `caches`."""
@@ -167,14 +171,12 @@ class Batch:
         spec, reading = row.spec, row.reading
         with mx.stream(self._generator.stream):
             reading.read(chunk)
-        if not reading.finished:
-            yield Prefilled(spec.id, reading.done, 0, reading.take())
-        elif spec.max_tokens == 0:
-            row.over = reading.caches, reading.done
-            yield Prefilled(spec.id, len(spec.prompt), 0, reading.take())
-        else:
+        if reading.finished and spec.max_tokens:
             self._insert(row, reading.caches, reading.done)
-            yield Prefilled(spec.id, reading.done, 0, reading.take())
+        elif reading.finished:
+            row.over = reading.caches, reading.done
+        done = len(spec.prompt) if row.over else reading.done
+        yield Prefilled(spec.id, done, row.cached, reading.take() if spec.prompt_logprobs else ())
 
     def _readings(self) -> Iterator[Reading]:
         return (row.reading for row in self._rows.values() if row.reading is not None and row.uid is None)

@@ -12,11 +12,11 @@ PIECE = 64
 
 
 class Reading:
-    """Reads all but the last token; what `caches` hold then, the batch continues."""
+    """Reads all but the last token; what `caches` hold then, the batch continues. They hold `done` tokens before."""
 
-    def __init__(self, module: Module, prompt: Sequence[int], caches: list[Any], top: int) -> None:
+    def __init__(self, module: Module, prompt: Sequence[int], caches: list[Any], top: int, done: int = 0) -> None:
         self.caches = caches
-        self.done = 0
+        self.done = done
         self._module = module
         self._prompt = list(prompt)
         self._top = top
