@@ -25,6 +25,8 @@ class Job:
         self.phase: Literal["waiting", "reading", "decoding"] = "waiting"
         self.done = 0
         """Prompt tokens in the KV cache."""
+        self.begun = False
+        """The backend has reported on it since it was started."""
         self.cached: int | None = None
         """Prompt tokens that were known when it first began; None until then."""
         self.explanation: CacheReport | None = None

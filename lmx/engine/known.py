@@ -24,6 +24,9 @@ class KnownPrompts:
         self._backend = backend
         self._trims = info.prefix == "trim"
         self._disk = disk
+        self._budget = budget
+        self._price = 0.0
+        """Bytes of a token, as the dearest handle so far says; 0 = not known, or not the same for all."""
         self.index = PrefixCache(info.prefix, budget, self._drop, self._superseded, self._spill)
         self._unsaved: dict[int, tuple[Sequence[int], Handle]] = {}
         """What the disk lacks, by the handle's id; the latest comes last."""
@@ -52,6 +55,10 @@ class KnownPrompts:
         match = self.index.find(prompt)
         return match.tokens if match is not None and match.tokens >= WORTH_KEEPING else 0
 
+    def fits(self, tokens: int) -> bool:
+        """Whether so many tokens could be kept at all."""
+        return tokens * self._price <= self._budget
+
     def explain(self, prompt: Sequence[int]) -> CacheReport:
         """Why not more of it is known."""
         return self.index.explain(prompt, self.reusable(prompt))
@@ -63,6 +70,8 @@ class KnownPrompts:
         if handle.tokens < WORTH_KEEPING:
             self._backend.drop(handle)
             return
+        if self._trims:
+            self._price = max(self._price, handle.nbytes / handle.tokens)
         covered = tokens[: handle.tokens]
         if self._disk and handle.tokens >= WORTH_SAVING:
             self._unsaved[id(handle)] = (covered, handle)
@@ -79,9 +88,9 @@ class KnownPrompts:
         return bool(self._unsaved)
 
     def save_one(self) -> None:
-        """Hand the latest prompt that the disk lacks to the writer."""
+        """Hand the latest prompt that the disk lacks to the writer, unless that is still busy."""
         self._note_written()
-        if self._unsaved:
+        if self._unsaved and self._disk is not None and self._disk.flush(0.0):
             _, (tokens, handle) = self._unsaved.popitem()
             self._save(tokens, handle)
 
@@ -90,9 +99,8 @@ class KnownPrompts:
         if self._disk is None:
             return
         deadline = time.monotonic() + seconds
-        while self._unsaved and time.monotonic() < deadline:
+        while self._disk.flush(max(0.0, deadline - time.monotonic())) and self._unsaved:
             self.save_one()
-        self._disk.flush(max(0.0, deadline - time.monotonic()))
 
     def _save(self, tokens: Sequence[int], handle: Handle) -> None:
         if self._disk is None or not self._disk.wants(tokens, handle.nbytes):
@@ -112,8 +120,10 @@ class KnownPrompts:
         if handle is not None and handle.tokens == cold.tokens:
             self.index.put(tokens, cold)
             self.index.put(tokens, handle)
-        elif handle is not None:
+            return
+        if handle is not None:
             self._backend.drop(handle)
+        self._superseded(cold)
 
     def _spill(self, entry: Entry) -> None:
         """It is about to be evicted: the last chance to save it."""
@@ -124,6 +134,6 @@ class KnownPrompts:
         self._unsaved.pop(id(handle), None)
         self._backend.drop(handle)
 
-    def _superseded(self, cold: Cold) -> None:
-        if self._disk is not None:
+    def _superseded(self, cold: Handle) -> None:
+        if self._disk is not None and isinstance(cold, Cold):
             self._disk.remove(cold)

@@ -26,6 +26,10 @@ class Report:
     cached: int = 0
     finish: Finish | None = None
 
+    @property
+    def urgent(self) -> bool:
+        return bool(self.prefilled) or self.finish is not None or len(self.ids) == len(self.job.written)
+
     def told(self) -> SeqStep:
         return SeqStep(
             seq=self.job.seq,
@@ -62,6 +66,8 @@ class Engine:
         self._number = 0
         self.chunk = 0
         """Prompt tokens that the latest step was allowed to read."""
+        self.urgent = False
+        """The latest step did what nobody should wait for: more than another token for those who have some."""
         self.reused = 0
         self.computed = 0
 
@@ -91,6 +97,7 @@ class Engine:
         seconds = self._clock() - began
         reports = self._postprocess(events)
         self._chunks.observe(len(decoding), self.computed - computed, seconds)
+        self.urgent = any(report.urgent for report in reports.values())
         self._number += 1
         return Step(self._number, tuple(report.told() for report in reports.values()))
 
@@ -107,7 +114,8 @@ class Engine:
         if generation.explain_cache and job.cached is None:
             job.explain(self.known.explain(job.prompt))
         reuse = None if job.rereads else self.known.beginning(job.prompt, alone=self._schedule.alone(job))
-        job.phase, job.done = "reading", 0
+        job.phase, job.done = "reading", reuse.tokens if reuse is not None else 0
+        job.begun = False
         self._running[job.seq] = job
         self._backend.add(
             SeqSpec(
@@ -168,7 +176,8 @@ class Engine:
             job.cached = report.cached = event.cached
             report.cache = job.explanation
             self.reused += event.cached
-        self.computed += event.done - max(job.done, event.cached)
+        self.computed += event.done - (job.done if job.begun else event.cached)
+        job.begun = True
         job.done = report.prefilled = event.done
         report.prompt_logprobs += tuple(map(job.named, event.logprobs))
         if not job.remaining and not job.ready.max_tokens:

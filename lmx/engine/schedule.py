@@ -10,6 +10,8 @@ from lmx.engine.waiting import Waiting
 
 WORTH_WAITING = 32
 """Tokens that another sequence must spare a waiting one."""
+PATIENCE = 2
+"""A waiting sequence does not wait for more than so many tokens of another's prompt for each one that it is spared."""
 ALIKE = 64
 """Prompts that begin with so many equal tokens may want the same known beginning."""
 
@@ -52,6 +54,7 @@ class Schedule:
     def next(self, running: Collection[Job], preempt: Callable[[Job], None]) -> Job | None:
         """Who is to be started now; `preempt` is called with who has to make room first."""
         while (job := self._queue.next(_remaining)) is not None:
+            job.done = 0 if job.rereads else self._known.reusable(job.prompt)
             if (leader := self._leader(job, running)) is not None:
                 self._queue.remove(job.seq)
                 self._followers.setdefault(leader.seq, []).append(job)
@@ -70,7 +73,8 @@ class Schedule:
         """Who has much more to read than `job`, and can go on later where it was."""
         if self._info.prefix == "none":
             return None
-        others = ((other, other.remaining) for other in reading if not other.rereads)
+        able = [other for other in reading if other.begun and not other.rereads and self._known.fits(other.done)]
+        others = ((other, other.remaining) for other in able)
         return self._queue.should_preempt(others, job.remaining, batch=job.generation.priority == "batch")
 
     def alone(self, job: Job) -> bool:
@@ -89,15 +93,20 @@ class Schedule:
         """Whose running KV holds much more of the prompt than is known; only where any part of it can be used."""
         if self._info.prefix != "trim" or job.rereads:
             return None
-        best = max((other for other in running if other.phase == "decoding"), key=self._spares(job), default=None)
-        return best if best is not None and self._spares(job)(best) >= WORTH_WAITING else None
+        spared = self._spares(job)
+        decoding = (other for other in running if other.phase == "decoding" and self._known.fits(len(other.tokens)))
+        best = max(decoding, key=spared, default=None)
+        return best if best is not None and spared(best) >= WORTH_WAITING else None
 
     def _leader(self, job: Job, running: Collection[Job]) -> Job | None:
         """Who is reading something just now that `job` would have to read too."""
         if self._info.prefix == "none" or job.rereads:
             return None
-        best = max((other for other in running if other.phase == "reading"), key=self._spares(job), default=None)
-        return best if best is not None and self._spares(job)(best) >= WORTH_WAITING else None
+        spared = self._spares(job)
+        reading = (other for other in running if other.phase == "reading" and self._known.fits(len(other.prompt)))
+        near = [other for other in reading if other.remaining <= PATIENCE * spared(other)]
+        best = max(near, key=spared, default=None)
+        return best if best is not None and spared(best) >= WORTH_WAITING else None
 
     def _spares(self, job: Job) -> Callable[[Job], int]:
         """How many tokens another job would spare this one, beyond what is known anyway."""

@@ -19,6 +19,9 @@ BETWEEN_SAVES = 0.05
 SAVE_SECONDS = 3.0
 """What writing them may take when the worker is told to end."""
 
+PACE_SECONDS = 0.025
+"""Tokens of steps shorter than this are told together, but for a sequence's first and last ones."""
+
 Command = frames.Load | frames.WarmUp | frames.Cancel | frames.Shutdown | Ready | Job | frames.Rejected
 Inbox = queue.SimpleQueue[Command]
 
@@ -33,6 +36,8 @@ class Service:
         self._engine = engine
         self._jobs = Jobs(backend)
         self._telemetry = Telemetry(backend.stats, engine.known.kept, engine)
+        self._untold: tuple[frames.SeqStep, ...] = ()
+        self._told_at = 0.0
         self._seen = 0
         """The highest id that came out of the intake; ids arrive in order."""
         self._cancelled_early: set[int] = set()
@@ -41,12 +46,21 @@ class Service:
         """Until a Shutdown comes."""
         while True:
             self._obey_all()
-            step = self._engine.step()
-            if step.seqs:
-                self._channel.send(step)
+            self._tell(self._engine.step())
             if (embedded := self._jobs.step()) is not None:
                 self._channel.send(embedded)
             self._report()
+
+    def _tell(self, step: frames.Step) -> None:
+        """Send what the step did; when steps are short, together with what the next ones do.
+
+        Each frame wakes up the main process and its clients, on the cores that compute the next step.
+        """
+        self._untold += step.seqs
+        now = time.monotonic()
+        if self._untold and (self._engine.urgent or now >= self._told_at + PACE_SECONDS):
+            self._channel.send(frames.Step(step.number, self._untold))
+            self._untold, self._told_at = (), now
 
     @property
     def _idle(self) -> bool:
@@ -114,6 +128,7 @@ class Service:
         if seq > self._seen:
             self._cancelled_early.add(seq)
         else:
+            self._untold = tuple(did for did in self._untold if did.seq != seq)
             self._engine.cancel(seq)
             self._jobs.cancel(seq)
 

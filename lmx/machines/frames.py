@@ -130,7 +130,7 @@ class SeqStep(Struct, frozen=True, omit_defaults=True):
 
 
 class Step(Struct, frozen=True, tag="step"):
-    """Everything that one engine step did: one frame for the whole batch."""
+    """What engine steps up to `number` did: one frame for the whole batch, of several steps when they are short."""
 
     number: int
     seqs: tuple[SeqStep, ...]

@@ -243,10 +243,11 @@ def test_the_shortest_prompt_goes_first() -> None:
     assert share([long, row(1, 900)], 256)[long] == 64
 
 
-def test_two_prompts_share_a_step() -> None:
-    """At most two sequences are prefilled at once: the shortest and the oldest."""
+def test_prompts_share_a_step() -> None:
+    """The shortest ones first, as many as there is room for, and a quarter for the oldest."""
     rows = [row(0, 500), row(1, 400), row(2, 300)]
     assert share(rows, 100) == {rows[2]: 75, rows[0]: 25}
+    assert share(rows, 1000) == {rows[2]: 300, rows[1]: 400, rows[0]: 300}
 
 
 def test_nothing_is_shared_out_beyond_need() -> None:
@@ -262,7 +263,7 @@ def test_a_long_prompt_is_not_starved(opened: Callable[[Path], LlamaCppBackend])
     backend = opened(models.gguf_file())
     backend.add(sequence(0, 200, 1))
     seen: list[int] = []
-    for seq in range(1, 40):
+    for seq in range(1, 60):
         if backend.free_slots():
             backend.add(sequence(seq, 16, 1))
         events = released(backend, backend.step(16))

@@ -113,3 +113,49 @@ def test_a_running_answer_lends_its_prompt() -> None:
     bench.insert(2, Text("s" * 200 + "two"))
     bench.run()
     assert bench.cached[2] == 200
+
+
+def test_nobody_waits_long_to_be_spared_little() -> None:
+    """A short prompt that shares its first lines with a very long one does not wait until that one is read."""
+    bench = EngineBench(context=10_000, chunk=64)
+    bench.insert(1, Text("s" * 40 + "x" * 4000))
+    bench.step()
+    bench.insert(2, Text("s" * 40 + "short"))
+    bench.step()
+    assert bench.backend.stats().running == 2
+    bench.run()
+    assert bench.texts[2] == "s" * 40 + "short"
+
+
+def test_nobody_steps_back_before_a_first_step() -> None:
+    """Who has only just been given a slot is not asked to give it up in the same breath."""
+    bench = EngineBench("prompts=1", context=10_000, chunk=64)
+    bench.insert(1, Text("x" * 3000))
+    bench.insert(2, Text("y" * 40))
+    bench.run()
+    assert (bench.order, bench.engine.computed) == ([2, 1], 3040)
+
+
+def test_a_known_prompt_is_as_short_as_what_is_new_of_it() -> None:
+    """A long prompt of which almost all is known goes before a shorter one that is new."""
+    bench = EngineBench(slots=1, context=10_000)
+    bench.answer(1, Text("x" * 2000), max_tokens=1)
+    bench.insert(2, Text("z" * 40))
+    bench.step()
+    bench.insert(3, Text("y" * 500))
+    bench.insert(4, Text("x" * 2000 + "and more"))
+    bench.run()
+    assert bench.order == [1, 2, 4, 3]
+    assert bench.cached[4] == 2000
+
+
+def test_what_could_not_be_kept_is_not_interrupted() -> None:
+    """A prompt whose KV exceeds the whole cache would lose its work: it is read to its end."""
+    bench = EngineBench(slots=1, context=10_000, chunk=64, budget=4 * 1000)
+    bench.answer(1, Text("a" * 100))
+    bench.insert(2, Text("x" * 3000))
+    for _ in range(30):
+        bench.step()
+    bench.insert(3, Text("short"))
+    bench.run()
+    assert (bench.order, bench.engine.computed) == ([1, 2, 3], 3105)

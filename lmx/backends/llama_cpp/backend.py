@@ -21,9 +21,6 @@ from lmx.backends.llama_cpp.slots import KvHandle
 from lmx.machines.frames import Memory
 from lmx.machines.types import ModelSpec
 
-PROMPTS = 2
-"""Prompts that are read side by side: see row.share."""
-
 
 class LlamaCppBackend:
     """GGUF models. All have an embedder; those that write text have a runner."""
@@ -128,7 +125,7 @@ class LlamaCppBackend:
             info,
             context=context.length,
             slots=context.slots,
-            prompts=PROMPTS,
+            prompts=context.slots,
             prefix="trim" if context.trims else "snapshot",
             speculation=speculation,
             kv_key=self._key,

@@ -98,19 +98,21 @@ class Row:
 
 
 def share(rows: Iterable[Row], budget: int) -> dict[Row, int]:
-    """Prompt tokens for each row: the shortest remainder goes first, a quarter is kept for the oldest row.
+    """Prompt tokens for each row: the shortest remainders go first, a quarter is kept for the oldest row.
 
-    `rows` come oldest first. Two rows at most get tokens, none starves.
+    `rows` come oldest first. None starves.
     """
     waiting = [row for row in rows if row.remaining]
     if not waiting or budget <= 0:
         return {}
-    shortest = min(waiting, key=lambda row: row.remaining)
-    others = [row for row in waiting if row is not shortest]
-    if not others:
-        return {shortest: min(budget, shortest.readable)}
-    other = others[0]
-    kept = min(budget // 4, other.readable)
-    first = min(budget - kept, shortest.readable)
-    second = min(budget - first, other.readable)
-    return {row: tokens for row, tokens in ((shortest, first), (other, second)) if tokens}
+    oldest, by_length = waiting[0], sorted(waiting, key=lambda row: row.remaining)
+    kept = min(budget // 4, oldest.readable) if oldest is not by_length[0] else 0
+    left = budget - kept
+    amounts: dict[Row, int] = {}
+    for row in by_length:
+        own = kept if row is oldest else 0
+        tokens = min(left + own, row.readable)
+        left -= max(0, tokens - own)
+        if tokens:
+            amounts[row] = tokens
+    return amounts

@@ -20,7 +20,7 @@ class CacheHandle:
 
     def beginning(self, tokens: int, *, whole: bool) -> list[Any]:
         """Caches of the first `tokens` tokens, to go on from. Copies share memory until one side writes."""
-        caches = self.caches if whole else copy.deepcopy(self.caches)
+        caches = copy.deepcopy(self.caches)  # also of what is given away: the disk's writer may still read it
         if whole:
             self.caches = []
         if tokens < self.tokens:
