@@ -112,8 +112,8 @@ class Mask(Protocol):
 class SeqSpec:
     """One sequence: 1 <= len(prompt), len(prompt) + max_tokens <= context, all ids < vocab (the engine checks).
 
-    `stop_ids` end it and count as its last token, but none is chosen before `min_tokens`; `max_tokens` 0 (only with
-    `prompt_logprobs`) reads the prompt and ends. `logprobs` asks for that many most likely tokens with every token.
+    `stop_ids` end it and count as its last token, but none is chosen before `min_tokens`; `max_tokens` 0 reads
+    the prompt and ends. `logprobs` asks for that many most likely tokens with every token.
     `reuse`: its beginning is known, with reuse.tokens < len(prompt). `checkpoints`: lengths of the prompt, rising, at
     which a backend with whole snapshots makes one. `breakers` are tokens that no repetition reaches across (DRY).
     `audit` asks for an error event on any non-finite logit.

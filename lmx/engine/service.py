@@ -19,7 +19,7 @@ BETWEEN_SAVES = 0.05
 SAVE_SECONDS = 3.0
 """What writing them may take when the worker is told to end."""
 
-PACE_SECONDS = 0.025
+PACE_SECONDS = 0.05
 """Tokens of steps shorter than this are told together, but for a sequence's first and last ones."""
 
 Command = frames.Load | frames.WarmUp | frames.Cancel | frames.Shutdown | Ready | Job | frames.Rejected

@@ -141,3 +141,14 @@ def test_a_prompt_that_fills_the_context_but_for_one_token_is_served() -> None:
     bench.insert(1, "a" * 99, ignore_eos=True)
     bench.run()
     assert (bench.tokens[1], bench.finished[1].reason) == (1, "length")
+
+
+def test_only_what_nobody_should_wait_for_is_urgent() -> None:
+    """A prompt's progress, a first token and an end are told at once; tokens in between may be told together."""
+    bench = EngineBench()
+    bench.insert(1, "abcd")
+    urgent = []
+    while not bench.engine.idle:
+        step = bench.step()
+        urgent.append((bench.engine.urgent, sum(did.n_tokens for did in step.seqs)))
+    assert urgent == [(True, 0), (True, 1), (False, 1), (False, 1), (False, 1), (True, 1)]
