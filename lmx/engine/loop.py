@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from lmx.backends.base import Backend, Event, Info, Prefilled, SeqError, SeqSpec, Snapshot, Token
 from lmx.engine.chunks import ChunkController
 from lmx.engine.intake import Ready
-from lmx.engine.job import Job
 from lmx.engine.known import KnownPrompts
 from lmx.engine.schedule import Schedule
+from lmx.engine.sequence import Sequence
 from lmx.machines.frames import Finish, SeqStep, Step
 from lmx.machines.types import CacheReport, TokenLogprob
 
@@ -17,7 +17,7 @@ from lmx.machines.types import CacheReport, TokenLogprob
 class Report:
     """What a step did for one sequence, while the step's events are gone through."""
 
-    job: Job
+    sequence: Sequence
     text: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     prefilled: int = 0
@@ -28,17 +28,17 @@ class Report:
 
     @property
     def urgent(self) -> bool:
-        return bool(self.prefilled) or self.finish is not None or len(self.ids) == len(self.job.written)
+        return bool(self.prefilled) or self.finish is not None or len(self.ids) == len(self.sequence.written)
 
     def told(self) -> SeqStep:
         return SeqStep(
-            seq=self.job.seq,
+            seq=self.sequence.seq,
             text="".join(self.text),
             n_tokens=len(self.ids),
             prefilled=self.prefilled,
             cached=self.cached,
-            token_ids=tuple(self.ids) if self.job.audit else (),
-            logprobs=self.job.logprobs(),
+            token_ids=tuple(self.ids) if self.sequence.audit else (),
+            logprobs=self.sequence.logprobs(),
             prompt_logprobs=self.prompt_logprobs,
             cache=self.cache,
             finish=self.finish,
@@ -62,7 +62,7 @@ class Engine:
         self._chunks = chunks
         self._clock = clock
         self._schedule = Schedule(backend, info, known, clock)
-        self._running: dict[int, Job] = {}
+        self._running: dict[int, Sequence] = {}
         self._number = 0
         self.chunk = 0
         """Prompt tokens that the latest step was allowed to read."""
@@ -76,21 +76,21 @@ class Engine:
         return not self._schedule.waiting and not self._running
 
     def insert(self, ready: Ready) -> None:
-        self._schedule.add(Job(ready, self._info))
+        self._schedule.add(Sequence(ready, self._info))
 
     def cancel(self, seq: int) -> None:
         """Forget a sequence; unknown ids are ignored."""
-        job = self._running.get(seq)
-        if job is not None:
-            self._end(job)
+        sequence = self._running.get(seq)
+        if sequence is not None:
+            self._end(sequence)
         else:
             self._schedule.forget(seq)
 
     def step(self) -> Step:
         """Move every running sequence by one token or one chunk of its prompt."""
         self._fill()
-        decoding = [job for job in self._running.values() if job.phase == "decoding"]
-        batch_only = all(job.generation.priority == "batch" for job in decoding)
+        decoding = [sequence for sequence in self._running.values() if sequence.phase == "decoding"]
+        batch_only = all(sequence.generation.priority == "batch" for sequence in decoding)
         self.chunk = self._chunks.chunk(len(decoding), batch_only=batch_only)
         began, computed = self._clock(), self.computed
         events = self._backend.step(self.chunk)
@@ -103,24 +103,26 @@ class Engine:
 
     def _fill(self) -> None:
         """Start whoever can be."""
-        while (job := self._schedule.next(self._running.values(), self._preempt)) is not None:
-            lender = self._schedule.lender(job, self._running.values())
+        while (sequence := self._schedule.next(self._running.values(), self._preempt)) is not None:
+            lender = self._schedule.lender(sequence, self._running.values())
             if lender is not None:
                 self.known.keep(lender.tokens, self._backend.snapshot(lender.seq))
-            self._start(job)
+            self._start(sequence)
 
-    def _start(self, job: Job) -> None:
-        generation, ready = job.generation, job.ready
-        if generation.explain_cache and job.cached is None:
-            job.explain(self.known.explain(job.prompt))
-        reuse = None if job.rereads else self.known.beginning(job.prompt, alone=self._schedule.alone(job))
-        job.phase, job.done = "reading", reuse.tokens if reuse is not None else 0
-        job.begun = False
-        self._running[job.seq] = job
+    def _start(self, sequence: Sequence) -> None:
+        generation, ready = sequence.generation, sequence.ready
+        if generation.explain_cache and sequence.cached is None:
+            sequence.explain(self.known.explain(sequence.prompt))
+        reuse = (
+            None if sequence.rereads else self.known.beginning(sequence.prompt, alone=self._schedule.alone(sequence))
+        )
+        sequence.phase, sequence.done = "reading", reuse.tokens if reuse is not None else 0
+        sequence.begun = False
+        self._running[sequence.seq] = sequence
         self._backend.add(
             SeqSpec(
-                id=job.seq,
-                prompt=job.prompt,
+                id=sequence.seq,
+                prompt=sequence.prompt,
                 max_tokens=ready.max_tokens,
                 sampling=generation.sampling,
                 stop_ids=frozenset() if generation.ignore_eos else self._info.eos,
@@ -135,64 +137,64 @@ class Engine:
             )
         )
 
-    def _preempt(self, job: Job) -> None:
+    def _preempt(self, sequence: Sequence) -> None:
         """Take the slot away; what was read so far is where it will go on."""
-        self._end(job)
-        self._schedule.put_back(job)
+        self._end(sequence)
+        self._schedule.put_back(sequence)
 
-    def _end(self, job: Job) -> None:
+    def _end(self, sequence: Sequence) -> None:
         """Free the slot and remember what was computed."""
-        del self._running[job.seq]
-        handle = self._backend.release(job.seq, keep=not job.audit)
-        self.known.keep(job.tokens, handle)
-        self._schedule.release_followers(job)
+        del self._running[sequence.seq]
+        handle = self._backend.release(sequence.seq, keep=not sequence.audit)
+        self.known.keep(sequence.tokens, handle)
+        self._schedule.release_followers(sequence)
 
     def _postprocess(self, events: list[Event]) -> dict[int, Report]:
         """One report per sequence, however many events it had; who has finished gives its slot back at the end."""
         reports: dict[int, Report] = {}
         for event in events:
-            job = self._running.get(event.seq)
-            if job is None:  # it failed a moment ago
+            sequence = self._running.get(event.seq)
+            if sequence is None:  # it failed a moment ago
                 continue
-            report = reports.setdefault(event.seq, Report(job))
+            report = reports.setdefault(event.seq, Report(sequence))
             match event:
                 case Prefilled():
-                    self._prefilled(job, event, report)
+                    self._prefilled(sequence, event, report)
                 case Token():
-                    self._token(job, event, report)
+                    self._token(sequence, event, report)
                 case Snapshot(_, handle):
-                    self.known.keep(job.prompt, handle)
+                    self.known.keep(sequence.prompt, handle)
                 case SeqError(_, message):
-                    del self._running[job.seq]
-                    self._schedule.release_followers(job)
+                    del self._running[sequence.seq]
+                    self._schedule.release_followers(sequence)
                     report.finish = Finish("error", message)
         for report in reports.values():
-            if report.finish is not None and report.job.seq in self._running:
-                self._end(report.job)
+            if report.finish is not None and report.sequence.seq in self._running:
+                self._end(report.sequence)
         return reports
 
-    def _prefilled(self, job: Job, event: Prefilled, report: Report) -> None:
-        if job.cached is None:
-            job.cached = report.cached = event.cached
-            report.cache = job.explanation
+    def _prefilled(self, sequence: Sequence, event: Prefilled, report: Report) -> None:
+        if sequence.cached is None:
+            sequence.cached = report.cached = event.cached
+            report.cache = sequence.explanation
             self.reused += event.cached
-        self.computed += event.done - (job.done if job.begun else event.cached)
-        job.begun = True
-        job.done = report.prefilled = event.done
-        report.prompt_logprobs += tuple(map(job.named, event.logprobs))
-        if not job.remaining and not job.ready.max_tokens:
+        self.computed += event.done - (sequence.done if sequence.begun else event.cached)
+        sequence.begun = True
+        sequence.done = report.prefilled = event.done
+        report.prompt_logprobs += tuple(map(sequence.named, event.logprobs))
+        if not sequence.remaining and not sequence.ready.max_tokens:
             report.finish = Finish("length")
 
-    def _token(self, job: Job, event: Token, report: Report) -> None:
+    def _token(self, sequence: Sequence, event: Token, report: Report) -> None:
         if report.finish is not None:  # guessed tokens after a stop string: in the KV cache, but not in the text
-            job.written.append(event.token)
+            sequence.written.append(event.token)
             return
-        first = job.phase == "reading"
-        text, finish = job.token(event)
+        first = sequence.phase == "reading"
+        text, finish = sequence.token(event)
         report.text.append(text)
         report.ids.append(event.token)
         report.finish = finish
-        if finish is None and first and self._schedule.followed(job):
+        if finish is None and first and self._schedule.followed(sequence):
             if self._info.prefix == "trim":
-                self.known.keep(job.tokens, self._backend.snapshot(job.seq))
-            self._schedule.release_followers(job)
+                self.known.keep(sequence.tokens, self._backend.snapshot(sequence.seq))
+            self._schedule.release_followers(sequence)

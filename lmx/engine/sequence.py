@@ -14,7 +14,7 @@ from lmx.machines.frames import Finish
 from lmx.machines.types import CacheReport, Likely, TokenLogprob
 
 
-class Job:
+class Sequence:
     """`waiting` (not in the backend), `reading` its prompt, or `decoding`."""
 
     def __init__(self, ready: Ready, info: Info) -> None:
