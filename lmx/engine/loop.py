@@ -12,6 +12,9 @@ from lmx.engine.sequence import Sequence
 from lmx.machines.frames import Finish, SeqStep, Step
 from lmx.machines.types import CacheReport, TokenLogprob
 
+STARTS = 2
+"""Sequences that begin in one step beside others that decode: each may have to move what is left in its slot."""
+
 
 @dataclass
 class Report:
@@ -102,8 +105,12 @@ class Engine:
         return Step(self._number, tuple(report.told() for report in reports.values()))
 
     def _fill(self) -> None:
-        """Start whoever can be."""
-        while (sequence := self._schedule.next(self._running.values(), self._preempt)) is not None:
+        """Start whoever can be; beside others that decode, not many at once."""
+        decoding = any(sequence.phase == "decoding" for sequence in self._running.values())
+        for _ in range(STARTS if decoding else self._info.slots):
+            sequence = self._schedule.next(self._running.values(), self._preempt)
+            if sequence is None:
+                return
             lender = self._schedule.lender(sequence, self._running.values())
             if lender is not None:
                 self.known.keep(lender.tokens, self._backend.snapshot(lender.seq))

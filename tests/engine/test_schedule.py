@@ -159,3 +159,20 @@ def test_what_could_not_be_kept_is_not_interrupted() -> None:
     bench.insert(3, Text("short"))
     bench.run()
     assert (bench.order, bench.engine.computed) == ([1, 2, 3], 3105)
+
+
+def test_a_burst_begins_in_small_groups_beside_a_running_answer() -> None:
+    """Whoever begins may have to move what is left in a slot: those who decode do not wait for all of them."""
+    bench = EngineBench(slots=8)
+    bench.insert(1, Text("x" * 40))
+    while not bench.order:
+        bench.step()
+    for seq in range(2, 8):
+        bench.insert(seq, Text(str(seq) * 20))
+    running = []
+    for _ in range(3):
+        bench.step()
+        running.append(bench.backend.stats().running)
+    assert running == [3, 5, 7]
+    bench.run()
+    assert len(bench.finished) == 7
