@@ -70,7 +70,9 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 def _parse(definition: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(definition)
-    except Exception as error:  # the library raises nothing more precise
+    except Exception as error:
+        if type(error) is not Exception:  # the library raises this very class, and nothing more precise
+            raise
         raise ValueError(str(error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -67,7 +67,7 @@ def _converted(gbnf: str) -> str:
     """As Lark. The library's converter knows the escapes of Lark only."""
     try:
         return gbnf_to_lark(_ESCAPE.sub(_unescaped, gbnf))
-    except Exception as error:  # the converter raises nothing more precise
+    except Exception as error:  # however the converter fails, the request is refused: docs/decisions/0009
         raise ValueError(str(error)) from error
 
 
