@@ -121,7 +121,7 @@ def operations(array: mx.array) -> int:
 
 
 def test_what_is_in_the_cache_is_counted(backend: MlxBackend) -> None:
-    """kv_used follows the prompt chunk by chunk and then the tokens; the other sequence counts as well."""
+    """kv_used follows the prompts chunk by chunk and then the tokens; two prompts share a chunk."""
 
     def counted() -> tuple[int, int]:
         stats = backend.stats()
@@ -130,11 +130,10 @@ def test_what_is_in_the_cache_is_counted(backend: MlxBackend) -> None:
     backend.add(SeqSpec(0, list(range(10, 50)), 5, GREEDY))
     backend.add(SeqSpec(1, [10, 20], 5, GREEDY))
     assert counted() == (2, 0)
-    assert backend.step(30) == [Prefilled(0, 30)]
-    assert counted() == (2, 30)
-    assert backend.step(30) == [Prefilled(0, 39)]
-    assert backend.step(30) == [Prefilled(0, 40)]
-    assert counted() == (2, 40)
+    assert backend.step(40) == [Prefilled(0, 20), Prefilled(1, 1)]
+    assert counted() == (2, 21)
+    assert backend.step(40) == [Prefilled(1, 2), Prefilled(0, 39)]
+    assert counted() == (2, 41)
     assert backend.stats().memory.kv > 0
     backend.release(0)
     backend.release(1)

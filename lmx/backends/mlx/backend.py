@@ -159,6 +159,7 @@ class MlxBackend:
             pair=self._embedder.pair,
             ends=self._tokenizer.suffix(),
             kv_key=self._kv_key,
+            prompts=self._model.prompts(self._slots) if isinstance(self._batch, Batch) else 1,
         )
 
 

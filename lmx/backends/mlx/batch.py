@@ -40,7 +40,9 @@ class Batch:
         self._rows: dict[int, Row] = {}
         self._by_uid: dict[int, Row] = {}
         self._steps = 0
-        self._generator = BatchGenerator(model.module, completion_batch_size=slots, prefill_batch_size=1)
+        self._generator = BatchGenerator(
+            model.module, completion_batch_size=slots, prefill_batch_size=model.prompts(slots)
+        )
 
     @property
     def running(self) -> int:
@@ -76,7 +78,8 @@ class Batch:
     def step(self, chunk: int) -> list[Event]:
         if not self._rows:
             return []
-        self._generator.prefill_step_size = chunk
+        prompts = len(self._generator._prompt_batch) + len(self._generator._unprocessed_sequences)
+        self._generator.prefill_step_size = max(1, chunk // max(1, prompts))  # shorter ones are padded
         try:
             prompts, generated = self._generator.next()  # type: ignore[no-untyped-call]
             self._settle()

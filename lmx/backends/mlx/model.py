@@ -33,6 +33,9 @@ class Quantized(NamedTuple):
 
 Prefix = Literal["trim", "snapshot", "none"]
 
+READ_TOGETHER = 8
+"""Prompts that are read side by side: mlx-lm's own default."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -52,6 +55,10 @@ class Model:
         if self.quantized is not None:
             caches = [cache.to_quantized(self.quantized.group, self.quantized.bits) for cache in caches]
         return caches if self.batches else [single_row(cache) for cache in caches]
+
+    def prompts(self, slots: int) -> int:
+        """How many prompts are read side by side: one where that would need padding inside recurrent states."""
+        return min(slots, READ_TOGETHER) if self.batches and self.prefix == "trim" else 1
 
 
 def probed(folder: Folder, module: Module, weights_bytes: int, spec: ModelSpec) -> Model:
