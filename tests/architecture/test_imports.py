@@ -25,7 +25,7 @@ OURS: dict[str, set[str]] = {
         "lmx.machines.limits",
     },
     "backends": {"lmx.backends", "lmx.machines.types", "lmx.machines.frames"},
-    "bench": {"lmx.bench", "lmx"},
+    "bench": {"lmx.bench", "lmx.engine.process", "lmx.machines.types", "lmx.machines.frames", "lmx"},
     "": {"lmx"},
 }
 THIRD_PARTY: dict[str, set[str]] = {
