@@ -23,6 +23,10 @@ class EngineFatal(RuntimeError):
     """The backend's state is unknown after a failed computation: the worker must exit, every sequence is lost."""
 
 
+CHUNKS_TOGETHER = 4
+"""A step reads at most so many times `ModelSpec.prefill_chunk`: several short prompts, where nobody decodes."""
+
+
 @dataclass(frozen=True)
 class Info:
     """What the engine must know about a loaded model.

@@ -1,5 +1,9 @@
 """How many prompt tokens a step may read, so that nobody who decodes beside it waits too long for the next token."""
 
+from collections.abc import Iterable
+
+from lmx.backends.base import CHUNKS_TOGETHER
+
 SMALLEST = 32
 FIRST = 64
 """Before any step with both is known."""
@@ -8,6 +12,8 @@ GROWTH = 4
 MARGIN, MOST_MARGIN = 0.05, 0.3
 CALM, FALL = 0.95, 0.25
 """What is left of a margin with each step, and how fast a falling cost is followed: what noise leaves room for."""
+TOGETHER_SECONDS = 2.0
+"""Where nobody decodes, several prompts may be read in one step, for so long at most."""
 DOUBT = 1.5
 """What a token may cost more beside decoding rows than alone, until it was seen."""
 
@@ -31,10 +37,13 @@ class ChunkController:
         self._latest = (0, 0, 0.0)
         self._short = 0.0
 
-    def chunk(self, decoding: int, *, batch_only: bool = False) -> int:
-        """The next step's prompt tokens; `batch_only`: all `decoding` rows are of the class `batch`."""
+    def chunk(self, decoding: int, reading: Iterable[int] = (), *, batch_only: bool = False) -> int:
+        """The next step's prompt tokens, for prompts that have `reading` tokens left.
+
+        `batch_only`: all `decoding` rows are of the class `batch`.
+        """
         if decoding == 0:
-            return self._largest
+            return self._alone(sum(min(left, self._largest) for left in reading))
         if not self._cost:
             return min(FIRST, self._largest)
         target = self._batch_target if batch_only else self._target
@@ -43,6 +52,14 @@ class ChunkController:
         wanted = (goal - self._step(decoding)) / (self._cost if beside else self._cost * DOUBT)
         most = GROWTH * beside if beside else self._largest
         return min(self._largest, max(SMALLEST, int(min(wanted, most))))
+
+    def _alone(self, wanted: int) -> int:
+        """Short prompts that come together are read together: one after the other, the later ones read in mixed steps.
+
+        A step of many small chunks beside decoding rows takes more for each token, and all of them wait for it.
+        """
+        bearable = int(TOGETHER_SECONDS / self._cost) if self._cost else self._largest
+        return max(self._largest, min(wanted, CHUNKS_TOGETHER * self._largest, bearable))
 
     def observe(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """What the latest step did: rows that decoded, prompt tokens that it read, and how long it took."""

@@ -94,7 +94,8 @@ class Engine:
         self._fill()
         decoding = [sequence for sequence in self._running.values() if sequence.phase == "decoding"]
         batch_only = all(sequence.generation.priority == "batch" for sequence in decoding)
-        self.chunk = self._chunks.chunk(len(decoding), batch_only=batch_only)
+        reading = (sequence.remaining for sequence in self._running.values() if sequence.phase == "reading")
+        self.chunk = self._chunks.chunk(len(decoding), reading, batch_only=batch_only)
         began, computed = self._clock(), self.computed
         events = self._backend.step(self.chunk)
         seconds = self._clock() - began

@@ -119,3 +119,19 @@ def test_the_last_few_tokens_of_a_prompt_teach_nothing() -> None:
     before = controller.chunk(2)
     controller.observe(2, 3, 0.024)
     assert controller.chunk(2) == before
+
+
+def test_short_prompts_that_come_together_are_read_in_one_step() -> None:
+    """Where nobody decodes, a step reads what is left of several short prompts, but of a long one no more than ever."""
+    controller = ChunkController(0.25, 1.0, 512)
+    controller.observe(0, 512, 0.512)
+    assert controller.chunk(0, [74] * 16) == 1184
+    assert controller.chunk(0, [5000]) == 512
+    assert controller.chunk(0, [5000, 100]) == 612
+    assert controller.chunk(0, [512] * 16) == 2000, "what takes two seconds"
+    assert controller.chunk(1, [74] * 16) <= 250
+
+
+def test_how_much_is_read_together_waits_for_the_first_measurement() -> None:
+    """Before any step is known, no step reads more than the largest chunk."""
+    assert ChunkController(0.25, 1.0, 512).chunk(0, [74] * 16) == 512

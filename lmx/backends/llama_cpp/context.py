@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from lmx.backends.base import LoadError
+from lmx.backends.base import CHUNKS_TOGETHER, LoadError
 from lmx.backends.llama_cpp.batch import Batch, Part
 from lmx.backends.llama_cpp.library import errors, lib, sizes
 from lmx.backends.llama_cpp.model import Model
@@ -154,7 +154,9 @@ def _params(spec: ModelSpec, context: int) -> lib.llama_context_params:
     params.n_ctx = -(-context // CONTEXT_UNIT) * CONTEXT_UNIT * spec.slots
     params.n_seq_max = spec.slots
     params.n_outputs_max = spec.slots + TOLD + (GUESSING * spec.draft_tokens if spec.speculation != "off" else 0)
-    params.n_batch = params.n_ubatch = params.n_outputs_max + max(spec.prefill_chunk, CONTEXT_UNIT)
+    chunk = max(spec.prefill_chunk, CONTEXT_UNIT)
+    params.n_ubatch = params.n_outputs_max + chunk
+    params.n_batch = params.n_outputs_max + CHUNKS_TOGETHER * chunk
     params.n_threads = params.n_threads_batch = spec.threads or physical_cores()
     params.kv_unified = spec.kv_layout == "unified"
     params.type_k = params.type_v = KV_TYPES[spec.kv_type]
