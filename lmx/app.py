@@ -17,11 +17,12 @@ from lmx.actors.base import Address, House
 from lmx.actors.crash_loop import CrashLoopActor
 from lmx.actors.journal import JournalActor
 from lmx.actors.loader import LoaderActor
-from lmx.actors.messages import admission, crash_loop, journal, loader, model, server, supervisor
+from lmx.actors.messages import admission, crash_loop, journal, loader, model, server, state, supervisor
 from lmx.actors.messages.ref import Ref
 from lmx.actors.model import ModelActor
 from lmx.actors.ports import Clock, Launcher, MemoryGauge, StartHistory
 from lmx.actors.server import ServerActor
+from lmx.actors.state import StateActor
 from lmx.actors.supervisor import SupervisorActor
 from lmx.actors.timers import TimerThread
 from lmx.catalog import preloaded
@@ -64,7 +65,8 @@ class Daemon:
         self._timers.start()
         watch: Ref[supervisor.Message] = self._enlist(SupervisorActor.start(self._clock, self._escalate))
         self.journal: Ref[journal.Message] = self._enlist(JournalActor.start(watch))
-        house = House(self.journal, watch, self._timers, self._clock)
+        remember: Ref[state.Message] = self._enlist(StateActor.start("state", watch))
+        house = House(self.journal, remember, watch, self._timers, self._clock)
         models: dict[str, Ref[model.Message]] = {}
         gauge: MemoryGauge = SystemMemory()
         load: Ref[loader.Message] = self._enlist(LoaderActor.start(house, gauge, config.memory.share, models))

@@ -5,17 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import pykka
 import structlog
 
-from lmx.actors.messages import journal, supervisor
+from lmx.actors.messages import journal, state, supervisor
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Clock, Timers
 from lmx.machines.base import Effect, Machine
 
 M = TypeVar("M")
+P = ParamSpec("P")
+R = TypeVar("R")
 Log = structlog.stdlib.BoundLogger
 
 
@@ -24,6 +26,7 @@ class House:
     """What every actor is given."""
 
     journal: Ref[journal.Message]
+    state: Ref[state.Message]
     supervisor: Ref[supervisor.Message]
     timers: Timers
     clock: Clock
@@ -167,6 +170,16 @@ class MachineActor(Actor[M]):
         deadline = self.machine.deadline()
         if deadline is not None:
             self.schedule(deadline.seconds, deadline.event)
+
+    def decide(self, policy: Callable[P, R], *args: P.args, **inputs: P.kwargs) -> R:
+        """Ask a pure function of lmx.machines, by keywords only, and journal what it was asked and what it said."""
+        outcome = policy(*args, **inputs)
+        name = f"{policy.__module__}.{policy.__qualname__}"
+        at = self.house.clock.time()
+        self.house.journal.tell(
+            journal.Decided(actor=self.name, policy=name, inputs=dict(inputs), outcome=outcome, at=at)
+        )
+        return outcome
 
     def note(self, **facts: journal.Fact) -> None:
         self.house.journal.tell(journal.Noted(self.name, facts))

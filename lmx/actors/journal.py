@@ -26,6 +26,8 @@ class JournalActor(Actor[journal.Message]):
         match message:
             case journal.Transition():
                 self._record(message)
+            case journal.Decided():
+                pass
             case journal.Noted(actor, facts):
                 self._facts.setdefault(actor, {}).update(facts)
             case journal.Read(reply_to):

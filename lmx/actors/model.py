@@ -198,7 +198,7 @@ class ModelActor(MachineActor[model.Message]):
                 self.feed("warm_failed" if error else "warmed", error or "")
             case frames.LoadProgress() | frames.Idled() | frames.Telemetry():
                 self._facts.hear(report)
-            case frames.Hello() | frames.Broken():
+            case frames.Hello() | frames.Broken() | frames.Beat() | frames.Probed():
                 pass  # WorkerProcess checks the one and ends with the other
             case _:
                 assert_never(report)

@@ -40,7 +40,7 @@ class Report:
             n_tokens=len(self.ids),
             prefilled=self.prefilled,
             cached=self.cached,
-            token_ids=tuple(self.ids) if self.sequence.audit else (),
+            token_ids=tuple(self.ids),
             logprobs=self.sequence.logprobs(),
             prompt_logprobs=self.prompt_logprobs,
             cache=self.cache,

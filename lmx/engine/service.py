@@ -22,7 +22,10 @@ SAVE_SECONDS = 3.0
 PACE_SECONDS = 0.05
 """Tokens of steps shorter than this are told together, but for a sequence's first and last ones."""
 
-Command = frames.Load | frames.WarmUp | frames.Cancel | frames.Shutdown | Ready | Job | frames.Rejected
+Command = (
+    frames.Load | frames.WarmUp | frames.Cancel | frames.Probe | frames.TrimCaches | frames.Shutdown
+    | Ready | Job | frames.Rejected
+)  # fmt: skip
 Inbox = queue.SimpleQueue[Command]
 
 
@@ -110,6 +113,10 @@ class Service:
                 self._cancel(seq)
             case frames.WarmUp():
                 self._warm_up()
+            case frames.Probe(number):
+                self._channel.send(frames.Probed(number))
+            case frames.TrimCaches():
+                self._backend.trim()
             case frames.Shutdown():
                 self._engine.known.close(SAVE_SECONDS)
                 self._backend.close()

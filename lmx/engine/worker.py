@@ -74,6 +74,8 @@ class WorkerMain:
                     self._prompts.put(command)
                 case frames.Load() | frames.WarmUp() | frames.Cancel() | frames.Shutdown():
                     self._inbox.put(command)
+                case frames.Probe() | frames.TrimCaches():
+                    self._inbox.put(command)
                 case _:
                     assert_never(command)
         os._exit(0)  # the main process is gone: nobody is left to answer to, whatever native code is doing

@@ -38,6 +38,9 @@ REFUSALS: Mapping[RefusalKind, Answer] = {
     RefusalKind.INSUFFICIENT_MEMORY: Answer(503, SERVER),
     RefusalKind.SAFE_MODE: Answer(503, SERVER),
     RefusalKind.DRAINING: Answer(503, SERVER),
+    RefusalKind.MEMORY_PRESSURE: Answer(503, SERVER),
+    RefusalKind.QUEUE_TIMEOUT: Answer(429, "rate_limit_error"),
+    RefusalKind.REQUEST_QUARANTINED: Answer(400, INVALID),
 }
 
 # A time-out is 504: we, not the client (408), were too slow, and nothing broke (500). An abort is on purpose: 503.
@@ -47,6 +50,7 @@ FAILURES: Mapping[FailureKind, Answer] = {
     FailureKind.TIMEOUT: Answer(504, SERVER),
     FailureKind.ABORTED: Answer(503, SERVER),
     FailureKind.INTERNAL: Answer(500, SERVER),
+    FailureKind.SUPERSEDED: Answer(409, INVALID),
 }
 
 # What aiohttp itself refuses: status → (code, message).

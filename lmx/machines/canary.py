@@ -20,6 +20,13 @@ class Record(Struct, frozen=True, kw_only=True):
     token_ids: tuple[int, ...]
 
 
+class Golden(Struct, frozen=True, kw_only=True):
+    """What a model answered when it first passed, under one key (files, backend version, OS build, chip)."""
+
+    answers: tuple[tuple[int, ...], ...]
+    """Greedy token ids, one row for each of the canary's prompts."""
+
+
 def generation(record: Record | None, *, chat: bool) -> Generation:
     """What the model is asked: greedily, and with every logit audited."""
     question = record.question if record else QUESTION

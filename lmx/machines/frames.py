@@ -16,7 +16,7 @@ from lmx.machines.types import (
     TokenLogprob,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 # --- main process → worker -------------------------------------------------------------------------------------------
@@ -32,11 +32,20 @@ class WarmUp(Struct, frozen=True, tag="warm_up"):
     """Run what compiles lazily once; answered by `Warmed`."""
 
 
+class Resume(Struct, frozen=True):
+    """A sequence goes on that another worker had begun: what it had written, and told, so far."""
+
+    token_ids: tuple[int, ...]
+    characters: int
+    """Of its text that were told."""
+
+
 class Insert(Struct, frozen=True, tag="insert"):
     """Start a sequence. Ids are chosen by the main process and never used twice in one worker."""
 
     seq: int
     generation: Generation
+    resume: Resume | None = None
 
 
 class Embed(Struct, frozen=True, tag="embed"):
@@ -52,11 +61,21 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     seq: int
 
 
+class Probe(Struct, frozen=True, tag="probe"):
+    """Answered with `Probed` by the engine thread, between two steps."""
+
+    number: int
+
+
+class TrimCaches(Struct, frozen=True, tag="trim_caches"):
+    """Memory is short: let go of every known prompt in memory, and of freed buffers."""
+
+
 class Shutdown(Struct, frozen=True, tag="shutdown"):
     """Release everything and exit with code 0."""
 
 
-Command = Load | WarmUp | Insert | Embed | Cancel | Shutdown
+Command = Load | WarmUp | Insert | Embed | Cancel | Probe | TrimCaches | Shutdown
 
 
 # --- worker → main process -------------------------------------------------------------------------------------------
@@ -121,7 +140,7 @@ class SeqStep(Struct, frozen=True, omit_defaults=True):
     cached: int = 0
     """Prompt tokens that were not computed again; set with the first prefill report."""
     token_ids: tuple[int, ...] = ()
-    """Only for audited sequences."""
+    """Those that this step added, so that another worker can go on with the sequence."""
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     """Of the prompt tokens that this step read; the pieces of all steps make the whole prompt."""
@@ -134,6 +153,20 @@ class Step(Struct, frozen=True, tag="step"):
 
     number: int
     seqs: tuple[SeqStep, ...]
+
+
+class Beat(Struct, frozen=True, tag="beat"):
+    """Once a second, from a thread of its own: the process runs, and so far its engine has come."""
+
+    steps: int
+    """Engine steps done so far: while the engine is at work, it must grow."""
+    busy: bool
+    patience: float = 0.0
+    """Seconds that the present step may take, by chunk size and measured speed, before the engine counts as stuck."""
+
+
+class Probed(Struct, frozen=True, tag="probed"):
+    number: int
 
 
 class Idled(Struct, frozen=True, tag="idled"):
@@ -198,5 +231,5 @@ class Broken(Struct, frozen=True, tag="broken"):
 
 Report = (
     Hello | LoadProgress | Loaded | LoadFailed | Warmed
-    | Accepted | Rejected | Step | Embedded | Idled | Telemetry | Broken
+    | Accepted | Rejected | Step | Embedded | Idled | Telemetry | Beat | Probed | Broken
 )  # fmt: skip

@@ -245,6 +245,12 @@ class RefusalKind(StrEnum):
     MODEL_UNLOADED = "model_unloaded"
     INSUFFICIENT_MEMORY = "insufficient_memory"
     SAFE_MODE = "safe_mode"
+    MEMORY_PRESSURE = "memory_pressure"
+    """The machine runs out of memory: no new generations until it has some again."""
+    QUEUE_TIMEOUT = "queue_timeout"
+    """It waited for its turn as long as it may."""
+    REQUEST_QUARANTINED = "request_quarantined"
+    """The same request has killed workers a short time ago."""
     DRAINING = "draining"
 
 
@@ -264,6 +270,8 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     ABORTED = "aborted"
     INTERNAL = "internal"
+    SUPERSEDED = "superseded"
+    """The client sent the same request again, and that one goes on."""
 
 
 class Failure(Struct, frozen=True):

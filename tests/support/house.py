@@ -12,7 +12,7 @@ from lmx.actors.admission import AdmissionActor
 from lmx.actors.base import Address, House
 from lmx.actors.journal import JournalActor
 from lmx.actors.loader import LoaderActor
-from lmx.actors.messages import admission, caller, client, journal
+from lmx.actors.messages import admission, caller, client, journal, state
 from lmx.actors.model import ModelActor
 from lmx.actors.ports import MemoryGauge
 from lmx.actors.supervisor import SupervisorActor
@@ -63,7 +63,8 @@ class Actors:
         self.timers.start()
         self.supervisor = self._address(SupervisorActor.start(self.clock, self.escalations.append))
         self.journal = self._address(JournalActor.start(self.supervisor))
-        self.house = House(self.journal, self.supervisor, self.timers, self.clock)
+        self.state: Inbox[state.Message] = Inbox()
+        self.house = House(self.journal, self.state, self.supervisor, self.timers, self.clock)
         self.models: dict[str, Address[Any]] = {}
         self.loader = self._address(LoaderActor.start(self.house, gauge or Plenty(), 0.9, self.models))
         for spec in specs:

@@ -1,5 +1,7 @@
 """Told to the journal actor, which is also where everybody reads: it holds the latest view of every machine."""
 
+from typing import Any
+
 from msgspec import Struct, field
 
 from lmx.actors.messages.ref import Ref
@@ -21,6 +23,21 @@ class Transition(Struct, frozen=True, kw_only=True):
     """Events that may come next."""
     reason: str = ""
     """Why it moved, or what it waits for now; a sentence."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What came with the event, beside the reason: with it the machine can be stepped again."""
+    effects: tuple[str, ...] = ()
+    """Names of what the machine wanted done."""
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """A policy was asked. A replay asks it again: it must say the same."""
+
+    actor: str
+    policy: str
+    """Where the function is: `lmx.machines.memory.plan`."""
+    inputs: dict[str, Any]
+    outcome: Any
+    at: float
 
 
 class Noted(Struct, frozen=True):
@@ -53,4 +70,4 @@ class Read(Struct, frozen=True):
     reply_to: Ref[Board]
 
 
-Message = Transition | Noted | Read
+Message = Transition | Decided | Noted | Read

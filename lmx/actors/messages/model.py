@@ -9,6 +9,9 @@ from lmx.actors.messages.ref import Ref
 from lmx.machines.frames import Report
 from lmx.machines.types import Adapter, Embedding, Failure, Generation, Refusal
 
+Cause = Literal["exit", "killed", "signal", "oom", "gpu", "protocol", "wedge"]
+"""Of a worker's death, in one word."""
+
 
 class Serve(Struct, frozen=True):
     """Generate one sequence, loading the model first if it must be. `seq` is never used twice."""
@@ -86,7 +89,7 @@ class WorkerExited(Struct, frozen=True):
     """The process is gone, and reaped. `cause` is one word for metrics, `detail` a sentence for people."""
 
     worker: int
-    cause: Literal["exit", "killed", "signal", "protocol"]
+    cause: Cause
     detail: str
 
 
