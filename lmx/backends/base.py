@@ -74,7 +74,7 @@ class Handle(Protocol):
 
     @property
     def tokens(self) -> int:
-        """How many tokens, from the first one on, it covers."""
+        """How many tokens, from the first one on, it covers; 0 = its content was lost."""
         ...
 
     @property

@@ -38,8 +38,7 @@ class KnownPrompts:
         self._note_written()
         self.index.shrink()
         match = self.index.find(prompt)
-        while match is not None and isinstance(match.entry.handle, Cold):
-            self._thaw(match)
+        while match is not None and not self._usable(match):
             match = self.index.find(prompt)
         if match is None or match.tokens < WORTH_KEEPING:
             return None
@@ -111,6 +110,16 @@ class KnownPrompts:
     def _note_written(self) -> None:
         for tokens, cold in self._disk.written() if self._disk else ():
             self.index.put(tokens, cold)
+
+    def _usable(self, match: Match) -> bool:
+        """Whether it can be begun with now. If not it is in the index no more, or no longer as it was."""
+        if isinstance(match.entry.handle, Cold):
+            self._thaw(match)
+            return False
+        if match.entry.handle.tokens >= match.tokens:
+            return True
+        self._drop(self.index.take(match))  # the backend lost its content
+        return False
 
     def _thaw(self, match: Match) -> None:
         """Bring a prompt from the disk into memory; a file that is gone or does not fit is not asked for again."""

@@ -27,6 +27,17 @@ def test_nothing_is_kept_beyond_the_budget() -> None:
     assert (bench.cached[10], bench.cached[11]) == (100, 0)
 
 
+def test_what_the_backend_lost_is_forgotten() -> None:
+    """A handle whose content could not be saved is no hit: the prompt is read, and known again."""
+    bench = EngineBench()
+    bench.answer(1, Text("a" * 100))
+    for handle in bench.backend.kept:
+        object.__setattr__(handle, "ids", ())
+    bench.answer(2, Text("a" * 100))
+    bench.answer(3, Text("a" * 100))
+    assert (bench.cached[2], bench.cached[3]) == (0, 99)
+
+
 def test_a_request_may_ask_why_its_prompt_was_not_known() -> None:
     """How much was, where it differs, and in which message."""
     bench = EngineBench()

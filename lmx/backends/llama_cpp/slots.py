@@ -13,7 +13,10 @@ PATIENCE = 4
 
 
 class KvHandle:
-    """Computed tokens of a sequence: in `slot`, or as `state` in host memory; in neither once they are given away."""
+    """Computed tokens of a sequence: in `slot`, or as `state` in host memory; in neither once they are given away.
+
+    `tokens` is 0 when they were lost.
+    """
 
     def __init__(self, tokens: int, *, slot: int | None = None, state: State | None = None) -> None:
         self.tokens = tokens
@@ -23,6 +26,11 @@ class KvHandle:
     @property
     def nbytes(self) -> int:
         return 0 if self.state is None else self.state.nbytes
+
+    def move(self, state: State | None) -> None:
+        """Out of its slot; what could not be saved is lost."""
+        self.slot, self.state = None, state
+        self.tokens = self.tokens if state is not None else 0
 
 
 class Slots:
@@ -126,9 +134,10 @@ class Slots:
             raise EngineFatal(f"slot {active} could not be moved to {hole}")
         if warm is None:
             return
-        warm.slot = None
         if staying is not None and self._context.load(active, staying):
             warm.slot, self._warm[active] = active, warm
+        else:
+            warm.move(staying)
 
     def _choose(self, source: KvHandle | None) -> int:
         """The free slot nearest to the running ones: rather not the source's own, rather an empty one, the oldest."""
@@ -145,7 +154,7 @@ class Slots:
     def _vacate(self, slot: int) -> None:
         """Move what is warm in `slot` to host memory. The slot's content is left for the caller to use or forget."""
         if handle := self._warm.pop(slot, None):
-            handle.state, handle.slot = self._context.save(slot), None
+            handle.move(self._context.save(slot))
 
     def _fill(self, slot: int, source: KvHandle, tokens: int) -> int:
         """Get the first `tokens` tokens of `source` into `slot`; 0 when that fails."""
