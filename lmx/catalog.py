@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from importlib.util import find_spec
 from pathlib import Path
 from sys import platform
@@ -47,6 +47,7 @@ def catalog(config: Config, model_flags: Sequence[str] = ()) -> tuple[ModelSpec,
     specs += [_spec(name, model, config) for name, model in config.models.items()]
     if config.guide or not specs:
         specs += _guide(config, needed=not specs, taken=taken)
+    _check_aliases(config.aliases, {spec.name for spec in specs})
     return _default_first(specs, config.default_model)
 
 
@@ -56,6 +57,14 @@ def preloaded(config: Config, specs: Sequence[ModelSpec]) -> tuple[ModelSpec, ..
     if specs[0].name != GUIDE and GUIDE not in config.models:
         late.add(GUIDE)
     return tuple(spec for spec in specs if spec.name not in late)
+
+
+def _check_aliases(aliases: Mapping[str, str], names: Set[str]) -> None:
+    for alias, model in aliases.items():
+        if alias in names:
+            raise CatalogError(f"aliases.{alias} is also the name of a model; give one of them another name.")
+        if model not in names:
+            raise CatalogError(f"aliases.{alias} is {model}, but the models are: {', '.join(sorted(names))}.")
 
 
 def _default_first(specs: Sequence[ModelSpec], default: str) -> tuple[ModelSpec, ...]:
@@ -120,6 +129,7 @@ def _filled(name: str, model: ModelConfig, config: Config, backend: BackendName)
         draft=model.draft,
         adapters=tuple(model.adapters),
         cache_dir=str(Path(config.state_dir) / "prefixes"),
+        pinned=model.pinned,
         script=model.script,
         **shared | own,
     )

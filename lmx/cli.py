@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from lmx import __version__
+from lmx import __version__, chaos_cli, daemon_cli, journal_cli
 from lmx.client import Client, ClientError
+from lmx.usage import USAGE, ConfigFile, Json, Stop, own_url
+from lmx.usage import config as _config
 
 if TYPE_CHECKING:
     from lmx.config import Config
 
-USAGE = 64
 INTERNAL = 70
+BAD_DAYS = ("first_cause", "retry_at")
+"""Columns of `lmx ps` that are there only when they say something."""
 
 app = typer.Typer(
     help="An OpenAI-compatible inference server for your own machines.",
@@ -27,19 +30,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(journal_cli.commands)
+app.add_typer(daemon_cli.commands, name="daemon")
+app.add_typer(chaos_cli.commands, name="chaos")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; default: ~/.lmx/config.toml, if any.")]
 Url = Annotated[str, typer.Option("--url", help="Where the server is; default: as configured.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Model = Annotated[str, typer.Argument(help="Name of a model, as in `lmx ps`.")]
-
-
-class Stop(Exception):
-    """The command cannot go on: one sentence for the user, and the exit code."""
-
-    def __init__(self, message: str, code: int = USAGE) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def main() -> NoReturn:
@@ -136,10 +132,10 @@ def ps(config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = [name.replace("_", " ") for name in models[0]] if models else []
-    table = Table(*names, box=None, pad_edge=False)
+    shown = [name for name in models[0] if name not in BAD_DAYS or any(row[name] for row in models)] if models else []
+    table = Table(*(name.replace("_", " ") for name in shown), box=None, pad_edge=False)
     for row in models:
-        table.add_row(*("" if cell is None else _cell(name, cell) for name, cell in row.items()))
+        table.add_row(*("" if row[name] is None else _cell(name, row[name]) for name in shown))
     Console().print(table)
 
 
@@ -156,7 +152,9 @@ def _summary(machine: Mapping[str, Any]) -> dict[str, Any]:
         "prefix": facts.get("prefix"),
         "cached": facts.get("cache_hit_share"),
         "speculation": facts.get("speculation"),
-        "why": machine["reason"],
+        "first_cause": facts.get("first_cause"),
+        "retry_at": facts.get("retry_at"),
+        "why": facts.get("held_back") or machine["reason"],
     }
 
 
@@ -165,6 +163,8 @@ def _cell(name: str, value: Any) -> str:
     match name:
         case "since":
             return _ago(value)
+        case "retry_at":
+            return f"in {max(0, round(value - time.time()))} s"
         case "memory":
             return f"{value / 1e9:.1f} GB"
         case "cached":
@@ -218,6 +218,18 @@ def adapt(
 ) -> None:
     """Run a model with other LoRA adapters; it is loaded again when its running requests have ended."""
     _report(_client(url, config).adapt(model, [_adapter(text) for text in adapters or ()]), as_json)
+
+
+@app.command()
+def swap(
+    alias: Annotated[str, typer.Argument(help="Name of an alias.")],
+    model: Model,
+    config: ConfigFile = None,
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Let an alias mean another model: that one is loaded and has answered before the old one goes."""
+    _report(_client(url, config).swap(alias, model), as_json)
 
 
 def _adapter(text: str) -> dict[str, Any]:
@@ -274,20 +286,5 @@ def diagram(
         raise Stop(f"{error}.") from None
 
 
-def _config(file: Path | None, flags: Mapping[str, object]) -> "Config":
-    from lmx.config import ConfigError, load
-
-    try:
-        return load(file, os.environ, flags)
-    except ConfigError as error:
-        raise Stop(str(error)) from None
-
-
 def _client(url: str, file: Path | None) -> Client:
-    return Client(url or _own_url(_config(file, {})))
-
-
-def _own_url(config: "Config") -> str:
-    """Where a server with this config is reached from here; one that listens everywhere, on loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+    return Client(url or own_url(_config(file, {})))

@@ -63,6 +63,14 @@ class Client:
         body = {"adapters": list(adapters)}
         return self._json("POST", f"/admin/models/{quote(model, safe='')}/adapters", SETTLE_SECONDS, body)
 
+    def swap(self, alias: str, model: str) -> dict[str, Any]:
+        """Waits until the alias means the model, which has answered its canary by then; {"alias", "model", "state"}."""
+        return self._json("POST", f"/admin/aliases/{quote(alias, safe='')}", SETTLE_SECONDS, {"model": model})
+
+    def chaos(self, what: str, of: str) -> dict[str, Any]:
+        """Break something on purpose, where that is allowed; {"done"}."""
+        return self._json("POST", f"/admin/chaos/{quote(what, safe='')}", body={"of": of})
+
     def chat(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
         """The pieces of the answer as they come; closing the iterator cancels the request."""
         body = {"model": model, "messages": list(messages), "stream": True}

@@ -51,14 +51,16 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much work is taken."""
 
-    max_in_flight: Count = 256
-    """Requests admitted at the same time; more are refused with 429."""
-    throttle_at: Count = 128
-    """Requests in flight from which on `per_client` is enforced; at most `max_in_flight`."""
-    per_client: Count = 64
-    """Requests that one client may have in flight while the server is throttled."""
+    queue: Count = 256
+    """Requests that may wait, for all models together; more are refused with 429. Half of it is for `batch` too."""
+    queue_per_client: Count = 64
+    """Requests of one client that may wait: of one address and API key."""
+    queue_seconds: Seconds = 30.0
+    """How long a request may wait for its turn at a model that answers; then it is refused with 429."""
+    max_in_flight: Count = 512
+    """Requests from admission to the last byte, waiting ones included; more are refused with 429."""
     request_seconds: Seconds = 600.0
-    """How long one request may take from admission to its last token."""
+    """How long one request may take from admission to its last token; clients may say less (`x-request-timeout`)."""
 
 
 class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +68,38 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     share: Annotated[float, Meta(gt=0, le=1)] = 0.9
     """Part of the machine's memory that loaded models may take together."""
+
+
+class Liveness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How lmx makes sure that models still answer."""
+
+    canary_idle_seconds: Seconds = 600.0
+    """After so long without a request a loaded model is asked again what it was asked after its load."""
+
+
+class Watchdog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who ends a daemon that hangs."""
+
+    seconds: Annotated[float, Meta(ge=5, le=28)] = 20.0
+    """How long the event loop or an actor may leave a question unanswered before lmx exits with 70, to be restarted."""
+
+
+class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happened, on disk: `journal.db` in `state_dir`, for `lmx journal` and `lmx replay`."""
+
+    enabled: bool = True
+    """`false` = nothing of it is written."""
+    days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+    """Age at which entries are deleted."""
+    bytes: Annotated[int, Meta(ge=1_000_000)] = 256_000_000
+    """Size of the file from which on the oldest entries are deleted."""
+
+
+class Chaos(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Breaking things on purpose."""
+
+    enabled: bool = False
+    """`true` = whoever reaches the port may break parts of lmx (`lmx chaos`); for tests only."""
 
 
 class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +146,8 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bytes of freed buffers that MLX keeps, at most, and never more than its own limit; 0 = that limit."""
     mlx_wired_limit: Bytes = 0
     """Bytes that MLX keeps from being paged out (macOS 15 and later); 0 = as mlx-lm sets it."""
+    keep_alive_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    """How long a model stays loaded while nobody asks for it; 0 = for ever. A request's `keep_alive` goes before it."""
 
 
 class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,6 +189,10 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """As in `[defaults]`."""
     mlx_wired_limit: Bytes | None = None
     """As in `[defaults]`."""
+    keep_alive_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
+    """As in `[defaults]`."""
+    pinned: bool = False
+    """Never unload it for others, nor for being idle."""
     draft: str = ""
     """Path of a smaller model with the same vocabulary that guesses tokens."""
     adapters: list[Adapter] = field(default_factory=list)
@@ -169,15 +209,23 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: Server = Server()
     admission: Admission = Admission()
     memory: Memory = Memory()
+    liveness: Liveness = Liveness()
+    watchdog: Watchdog = Watchdog()
+    journal: Journal = Journal()
     logs: Logs = Logs()
+    chaos: Chaos = Chaos()
     defaults: Defaults = Defaults()
     models: dict[str, ModelConfig] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Other names of models, `alias = "model"`; `lmx swap` moves one to another model while lmx runs."""
     default_model: str = ""
     """Model of requests that name none; empty = they are refused."""
     guide: bool = True
     """Offer the embedded model `lmx-guide` beside the others."""
     state_dir: str = "~/.lmx"
     """Folder of what lmx remembers between starts."""
+    strict_state: bool = False
+    """End with exit code 71 when all of that is damaged; `false` = move it aside and start without it."""
 
 
 VARIABLES: Mapping[str, Key] = {
@@ -222,10 +270,10 @@ def _check(config: Config, layers: list[Layer]) -> None:
         return next(layer.where(key) for layer in reversed(layers) for key in keys if key in layer.values)
 
     limits = config.admission
-    if limits.throttle_at > limits.max_in_flight:
-        place = where(("admission", "throttle_at"), ("admission", "max_in_flight"))
+    if limits.queue > limits.max_in_flight:
+        place = where(("admission", "queue"), ("admission", "max_in_flight"))
         expected = f"expected at most max_in_flight ({limits.max_in_flight})"
-        raise ConfigError(f"{place}: admission.throttle_at is {limits.throttle_at}, {expected}.")
+        raise ConfigError(f"{place}: admission.queue is {limits.queue}, {expected}.")
     for name, model in config.models.items():
         if not model.path and model.backend != "fake":
             place = layers[0].where(("models", name))

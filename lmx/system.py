@@ -1,5 +1,6 @@
 """The real things behind the actors' ports: clock, memory, worker processes."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -7,13 +8,11 @@ import psutil
 
 from lmx.actors.messages import model
 from lmx.actors.messages.ref import Ref
+from lmx.descriptors import Reserve
 from lmx.engine.process import WorkerProcess
-from lmx.machines.types import ModelSpec
 
-OVERHEAD = 200_000_000
-"""Bytes of a worker process without its model: interpreter, library, buffers."""
-GROWTH = 1.25
-"""What weights become in memory: copies, KV cache, scratch space."""
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 class SystemClock:
@@ -25,23 +24,72 @@ class SystemClock:
 
 
 class SystemMemory:
+    """The machine's memory, or what the nearest control group (v2) leaves of it."""
+
+    def __init__(self, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> None:
+        self._groups = _limited(root, own)
+
     def free(self) -> int:
-        return int(psutil.virtual_memory().available)
+        """What is cached of files counts as free: it can be read again."""
+        free = int(psutil.virtual_memory().available)
+        return max(0, min([free, *(_room(group) for group in self._groups)]))
 
     def total(self) -> int:
-        return int(psutil.virtual_memory().total)
+        limits = (_number(group / "memory.max") for group in self._groups)
+        return min([int(psutil.virtual_memory().total), *(limit for limit in limits if limit)])
+
+
+def _limited(root: Path, own: Path) -> list[Path]:
+    """This process's control group and those above it, as far as they limit memory; none where there are none."""
+    try:
+        lines = own.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+    name = next((line[3:] for line in lines if line.startswith("0::")), "")
+    group = root / name.strip().lstrip("/")
+    return [one for one in (group, *group.parents) if one.is_relative_to(root) and _number(one / "memory.max")]
+
+
+def _room(group: Path) -> int:
+    """Bytes that a control group may still take; without end when its limit is gone."""
+    limit, stat = _number(group / "memory.max"), _lines(group / "memory.stat")
+    cached = next((int(line.split()[1]) for line in stat if line.startswith("inactive_file ")), 0)
+    return limit - _number(group / "memory.current") + cached if limit else sys.maxsize
+
+
+def _number(file: Path) -> int:
+    """0 for none, and for `max`."""
+    text = "".join(_lines(file)).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
 
 
 class ProcessLauncher:
+    def __init__(self, reserve: Reserve | None = None) -> None:
+        """`reserve` holds descriptors that a worker is started with when all others are taken."""
+        self._reserve = reserve or Reserve(0)
+
     def launch(self, number: int, owner: Ref[model.Message]) -> WorkerProcess:
-        return WorkerProcess(
-            lambda report: owner.tell(model.Reported(number, report)),
-            lambda cause, detail: owner.tell(model.WorkerExited(number, cause, detail)),
+        return self._reserve.use(
+            lambda: WorkerProcess(
+                lambda report: owner.tell(model.Reported(number, report)),
+                lambda cause, detail: owner.tell(model.WorkerExited(number, cause, detail)),
+            )
         )
 
 
-def need_bytes(spec: ModelSpec) -> int:
-    """An estimate of what loading the model takes, by the size of its files."""
-    path = Path(spec.path)
-    files = [path] if path.is_file() else list(path.glob("*.safetensors"))
-    return int(sum(file.stat().st_size for file in files) * GROWTH) + OVERHEAD
+def port_owner(port: int) -> str:
+    """Who listens there, in words for people; only with some luck by name."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.Error:
+        connections = []
+    pids = (c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port and c.pid)
+    pid = next(pids, None)
+    return f"another program (pid {pid})" if pid is not None else "another program"

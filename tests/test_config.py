@@ -103,7 +103,7 @@ def test_paths_of_models_are_relative_to_the_config_file(file: Path, home: Path)
         ),
         ("guide = true\n[models.x]\n", "line 2: models.x has no path, expected a .gguf file or an mlx-lm folder."),
         ("[models.x]\nslots = 2", "line 1: models.x has no path, expected a .gguf file or an mlx-lm folder."),
-        ("[admission]\nmax_in_flight = 5", "line 2: admission.throttle_at is 128, expected at most max_in_flight (5)."),
+        ("[admission]\nmax_in_flight = 5", "line 2: admission.queue is 256, expected at most max_in_flight (5)."),
         ("a = 1\n[server\n", "line 2: not valid TOML: expected ']' at the end of a table declaration."),
         ("[server]\nport = 1\nport = 2", "line 3: not valid TOML: cannot overwrite a value."),
         ("", ""),

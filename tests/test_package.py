@@ -30,6 +30,8 @@ def test_the_wheel_holds_code_pages_and_the_embedded_model(wheel: Path) -> None:
         "lmx/guide/lmx-guide.gguf",
         "lmx/guide/mlx/model.safetensors",
         "lmx/guide/canary.json",
+        "lmx/ops/launchd/com.lmx.server.plist",
+        "lmx/ops/systemd/lmx.service",
     ):
         assert needed in names
     assert not [name for name in names if name.startswith(("actors/", "machines/", "http/", "tests/"))]

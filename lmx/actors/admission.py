@@ -1,64 +1,76 @@
-"""Admits or refuses, routes, cancels, and counts what is in flight from admission to the last byte."""
+"""Admits or refuses, lets wait in turn, routes, cancels; and counts what is in flight down to the last byte."""
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import count
 from typing import assert_never
 
 from lmx.actors import metrics
 from lmx.actors.base import House, MachineActor
+from lmx.actors.dispatcher import Dispatcher
+from lmx.actors.lane import Lane
+from lmx.actors.leases import Group, Lease, Leases, priority_of
 from lmx.actors.messages import admission, caller, client, model, server
 from lmx.actors.messages.ref import Ref
-from lmx.machines.admission import AdmissionMachine, Limits, TellDrained, judge, pressure
+from lmx.machines import admission as rules
+from lmx.machines.admission import AdmissionMachine, Limits, TellDrained
 from lmx.machines.base import Effect
+from lmx.machines.places import Places
 from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
 
-SMOOTHING = 0.1
-"""Weight of the newest request in the running estimate of how long one takes."""
-
+TICK_SECONDS = 0.1
+"""How late it may be noticed that somebody's time is over."""
 SHUT = Refusal(RefusalKind.DRAINING, "The server is shutting down and loads no models.", 5.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A sequence's hold on its model."""
-
-    seq: int
-    model: Ref[model.Message]
-    client: str
-    group: str
-    since: float
+DUPLICATE = Refusal(RefusalKind.DUPLICATE, "A request with the same Idempotency-Key is still being answered.")
+SUPERSEDED = Failure(FailureKind.SUPERSEDED, "The same request was sent again, and that one goes on.", retry=False)
+BROKEN = Failure(FailureKind.INTERNAL, "lmx had an internal error and lost track of the request.")
 
 
 class AdmissionActor(MachineActor[admission.Message]):
     def __init__(
-        self, house: House, models: Mapping[str, Ref[model.Message]], limits: Limits, request_seconds: float
+        self,
+        house: House,
+        models: Mapping[str, Ref[model.Message]],
+        limits: Limits,
+        request_seconds: float,
+        queue_seconds: float = 30.0,
     ) -> None:
-        """`request_seconds` is how long one request may take from here to its last token."""
+        """`request_seconds` is how long one request may take from here to its last token, `queue_seconds` its wait."""
         super().__init__("admission", house, lambda *_: _never())
         self._models = models
         self._limits = limits
         self._request_seconds = request_seconds
-        self._next_seq = 0
+        self._queue_seconds = queue_seconds
+        self._seqs = count(1)
+        self._epoch = 0
+        self._pressed = False
+        self._routes: dict[str, str | None] = {}
         self._server: Ref[server.Message] | None = None
 
     def make_machine(self) -> AdmissionMachine:
         return AdmissionMachine()
 
     def set_up(self) -> None:
-        self._leases: dict[str, Lease] = {}
-        self._groups: Counter[str] = Counter()
-        """Leases of each request: the limits count requests, however many sequences they have."""
-        self._of_client: Counter[str] = Counter()
-        self._seconds_each = 1.0
+        self._leases = Leases()
+        self._places = Places()
+        self._dispatcher = Dispatcher(self._models, self.house.clock, self.decide)
+        for alias, means in self._routes.items():
+            self._dispatcher.route(alias, means, [])
+        self._dispatcher.press(self._pressed)
+        self._epoch += 1
+        self._ticking = False
+        for ref in self._models.values():
+            ref.tell(model.Watch(self.myself))
         super().set_up()
         if self._server is not None:  # it crashed while it drained: that is over now, for no lease is left
             self.receive(admission.Drain(self._server))
 
     def clean_up(self) -> None:
-        for lease in self._leases.values():
-            text = "lmx had an internal error and lost track of the request."
-            lease.model.tell(model.Abort(lease.seq, Failure(FailureKind.INTERNAL, text)))
+        for lease in self._leases:
+            if lease.ask is not None:
+                lease.ask.reply_to.tell(client.Failed(BROKEN))
+        for seq, lane in self._dispatcher.runs():
+            if lane.ref is not None:
+                lane.ref.tell(model.Abort(seq, BROKEN))
 
     def lost(self, message: admission.Message) -> None:
         failure = Failure(FailureKind.INTERNAL, "lmx had an internal error while it took the request.")
@@ -72,8 +84,6 @@ class AdmissionActor(MachineActor[admission.Message]):
                 | admission.AdaptModel(name, reply_to=reply_to)
             ):
                 reply_to.tell(caller.Refused(name, Refusal(RefusalKind.MODEL_UNLOADED, failure.message, 2.0)))
-            case _:
-                pass
 
     def receive(self, message: admission.Message) -> None:
         match message:
@@ -83,18 +93,33 @@ class AdmissionActor(MachineActor[admission.Message]):
                 self._end(request_id, cancel=True)
             case admission.Release(request_id):
                 self._end(request_id, cancel=False)
-            case admission.Expired(request_id, seq):
-                self._expired(request_id, seq)
+            case admission.Began(seq, tokens):
+                self._dispatcher.began(seq, tokens)
+            case admission.Ended(seq, tokens):
+                self._dispatcher.ended(seq, tokens)
+                self._weigh()
+            case admission.Tick(epoch):
+                self._tick(epoch)
+            case admission.Capacity(name, slots):
+                self._dispatcher.capacity(name, slots)
+                self._weigh()
+            case admission.Refusing(name, refusal):
+                self._refuse_waiting(name, refusal)
+            case admission.Route(alias, means):
+                self._routes[alias] = means
+                self._dispatcher.route(alias, means, self._leases.groups())
+                self._weigh()
+            case admission.SetPressure(shedding):
+                self._pressed = shedding
+                self._dispatcher.press(shedding)
             case admission.LoadModel(name, reply_to):
                 self._bring_up(name, model.Load(by_admin=True, reply_to=reply_to), reply_to)
             case admission.AdaptModel(name, adapters, reply_to):
                 self._bring_up(name, model.Adapt(adapters, reply_to), reply_to)
             case admission.UnloadModel(name, reply_to):
-                self._route(name, model.Unload(reply_to), reply_to)
+                self._pass_on(name, model.Unload(reply_to), reply_to)
             case admission.Drain(reply_to):
-                self._server = reply_to
-                self.feed("drain", f"{len(self._groups)} requests are in flight")
-                self._weigh()
+                self._drain(reply_to)
             case _:
                 assert_never(message)
 
@@ -107,80 +132,167 @@ class AdmissionActor(MachineActor[admission.Message]):
                 raise TypeError(f"admission: unknown effect {effect!r}")
 
     def _submit(self, ask: admission.Submit) -> None:
-        ref = self._models.get(ask.model)
-        group = ask.group or ask.request_id
-        refusal = self._judge(ask.client, group) if ref is not None else unknown(ask.model)
-        if ref is None or refusal is not None:
-            assert refusal is not None
-            metrics.REFUSALS.labels(refusal.kind.value).inc()
-            ask.reply_to.tell(client.Refused(refusal))
+        group = self._leases.group(ask.group or ask.request_id) or self._admit(ask)
+        if isinstance(group, Refusal):
+            metrics.REFUSALS.labels(group.kind.value).inc()
+            ask.reply_to.tell(client.Refused(group))
             return
-        self._next_seq += 1
-        self._of_client[ask.client] += group not in self._groups
-        self._groups[group] += 1
-        self._leases[ask.request_id] = Lease(self._next_seq, ref, ask.client, group, self.house.clock.monotonic())
-        ref.tell(model.Serve(self._next_seq, ask.generation, ask.reply_to))
-        self.house.timers.after(self._request_seconds, self.myself, admission.Expired(ask.request_id, self._next_seq))
+        lease = Lease(next(self._seqs), ask, group)
+        self._leases.add(lease, ask.request_id)
+        if group.verdict is not None:
+            lease.ask, lease.phase = None, "over"
+            ask.reply_to.tell(group.verdict)
+            return
+        self._dispatcher.enqueue(lease)
+        self._dispatcher.flow(group.lane)
         self._weigh()
 
-    def _expired(self, request_id: str, seq: int) -> None:
-        lease = self._leases.get(request_id)
-        if lease is not None and lease.seq == seq:
-            text = f"The request took longer than {self._request_seconds:g} s and was aborted."
-            lease.model.tell(model.Abort(seq, Failure(FailureKind.TIMEOUT, text)))
+    def _admit(self, ask: admission.Submit) -> Group | Refusal:
+        """The first sequence of a request decides for all of them."""
+        lane = self._dispatcher.lane(ask.model)
+        if lane is None:
+            return rules.unknown(ask.model)
+        older = self._leases.with_key(ask.client, ask.key)
+        if older is not None and self.decide(rules.duplicate, retry=ask.retry) == "refuse":
+            return DUPLICATE
+        if (refusal := self._judge(ask, lane, replaces=older is not None)) is not None:
+            return refusal
+        now = self.house.clock.monotonic()
+        place = self._place(ask, older, now)
+        seconds = min(ask.seconds or self._request_seconds, self._request_seconds)
+        name = ask.group or ask.request_id
+        group = Group(name, ask.client, ask.model, lane, priority_of(ask), now, now + seconds, ask.key, place)
+        self._leases.open(group)
+        self._begin_ticking()
+        return group
 
-    def _judge(self, asks: str, group: str) -> Refusal | None:
-        if group in self._groups:
-            return None
-        return judge(self.machine.current, len(self._groups), self._of_client[asks], self._seconds_each, self._limits)
+    def _place(self, ask: admission.Submit, older: Group | None, now: float) -> int:
+        """Where a request goes on waiting that has waited before: in an `older` one's place, which ends here."""
+        if older is not None:
+            self._conclude(older, client.Failed(SUPERSEDED))
+            return older.place or min(lease.seq for lease in older.leases.values())
+        return self._places.take(ask.client, ask.model, ask.generation, now) if ask.retry else 0
+
+    def _judge(self, ask: admission.Submit, lane: Lane, *, replaces: bool) -> Refusal | None:
+        """One that `replaces` another needs no room of its own."""
+        waiting = self._dispatcher.waiting
+        known = rules.Ask(
+            waits=not replaces and (bool(len(lane.queue)) or not lane.has_room),
+            batch=priority_of(ask) == "batch",
+            in_flight=self._leases.requests - replaces,
+            waiting=waiting,
+            waiting_batch=self._dispatcher.waiting_batch if waiting else 0,
+            of_client=self._dispatcher.waiting_of(ask.client) if waiting else 0,
+            clients=self._dispatcher.others_waiting(ask.client) if waiting else 0,
+            ahead=len(lane.queue),
+            seconds_each=round(lane.seconds_each, 3),
+            at_once=lane.limit,
+        )
+        pressed = self._pressed and not replaces
+        return self.decide(rules.judge, state=self.machine.current, pressed=pressed, ask=known, limits=self._limits)
 
     def _end(self, request_id: str, *, cancel: bool) -> None:
         """The client is served or gone. A request that was refused holds no lease."""
-        lease = self._leases.pop(request_id, None)
+        lease = self._leases.pop(request_id)
         if lease is None:
             return
-        over = _is_last(self._groups, lease.group)
-        if over:
-            _is_last(self._of_client, lease.client)
-        if cancel:
-            lease.model.tell(model.Cancel(lease.seq))
-        elif over:
-            took = self.house.clock.monotonic() - lease.since
-            self._seconds_each += SMOOTHING * (took - self._seconds_each)
+        if lease.phase == "waiting":
+            self._keep_place(lease)
+            self._dispatcher.leave(lease, "cancelled")
+            self._dispatcher.forgo(lease.group.lane)
+        elif lease.phase == "running" and cancel:
+            self._dispatcher.tell(lease.seq, model.Cancel(lease.seq))
+        self._weigh()
+
+    def _keep_place(self, lease: Lease) -> None:
+        """Its client may come again: it has waited already."""
+        assert lease.ask is not None
+        group, now = lease.group, self.house.clock.monotonic()
+        self._places.leave(group.client, group.model, lease.ask.generation, group.place or lease.seq, now)
+
+    def _begin_ticking(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self.house.timers.after(TICK_SECONDS, self.myself, admission.Tick(self._epoch))
+
+    def _tick(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            return
+        self._ticking = False
+        now = self.house.clock.monotonic()
+        for group in self._leases.groups():
+            if group.verdict is None:
+                self._look_at(group, now)
+        if self._leases.requests:
+            self._begin_ticking()
+
+    def _look_at(self, group: Group, now: float) -> None:
+        """Whether a request's time is over."""
+        lane = group.lane
+        if now >= group.deadline:
+            text = f"The request took longer than {group.deadline - group.since:g} s and was aborted."
+            self._conclude(group, client.Failed(Failure(FailureKind.TIMEOUT, text)))
+        elif not group.begun and lane.has_waited(now - group.since, now) >= self._queue_seconds:
+            self._conclude(group, client.Refused(self._too_late(group)))
+
+    def _too_late(self, group: Group) -> Refusal:
+        for lease in group.leases.values():
+            if lease.phase == "waiting":
+                self._keep_place(lease)
+        again = rules.wait_seconds(len(group.lane.queue), group.lane.seconds_each, group.lane.limit)
+        text = f"It waited {self._queue_seconds:g} s for its turn, which is as long as it may."
+        return Refusal(RefusalKind.QUEUE_TIMEOUT, text, again)
+
+    def _conclude(self, group: Group, verdict: client.Refused | client.Failed) -> None:
+        """End a request by our own will: what waits is told so, and what runs is aborted with a failure."""
+        failed = isinstance(verdict, client.Failed)
+        if isinstance(verdict, client.Refused):
+            metrics.REFUSALS.labels(verdict.refusal.kind.value).inc()
+        group.verdict = verdict
+        for lease in group.leases.values():
+            if lease.ask is not None:
+                reply_to = lease.ask.reply_to
+                self._dispatcher.leave(lease, "failed" if failed else "refused")
+                reply_to.tell(verdict)
+            elif lease.phase == "running" and isinstance(verdict, client.Failed):
+                self._dispatcher.tell(lease.seq, model.Abort(lease.seq, verdict.failure))
+        self._dispatcher.forgo(group.lane)
+        self._weigh()
+
+    def _refuse_waiting(self, name: str, refusal: Refusal) -> None:
+        """Also the rest of a request that has begun: it is refused with what waits in the model."""
+        lane = self._dispatcher.lane(name)
+        for group in self._leases.groups():
+            if group.lane is lane and group.verdict is None and group.waits:
+                self._conclude(group, client.Refused(refusal))
+
+    def _drain(self, reply_to: Ref[server.Message]) -> None:
+        self._server = reply_to
+        self.feed("drain", f"{self._leases.requests} requests are in flight")
+        for group in self._leases.groups():
+            if not group.begun and group.verdict is None:
+                self._conclude(group, client.Refused(rules.DRAINING))
         self._weigh()
 
     def _weigh(self) -> None:
         metrics.IN_FLIGHT.set(len(self._leases))
-        while event := pressure(self.machine.current, len(self._groups), self._limits):
-            self.feed(event, f"{len(self._groups)} requests are in flight")
+        while event := rules.pressure(
+            self.machine.current, self._leases.requests, self._dispatcher.waiting, self._limits
+        ):
+            self.feed(event, f"{self._leases.requests} requests are here, {self._dispatcher.waiting} of them wait")
 
     def _bring_up(self, name: str, message: model.Message, reply_to: Ref[caller.Reply]) -> None:
         if self.machine.current in ("draining", "closed"):
             reply_to.tell(caller.Refused(name, SHUT))
         else:
-            self._route(name, message, reply_to)
+            self._pass_on(name, message, reply_to)
 
-    def _route(self, name: str, message: model.Message, reply_to: Ref[caller.Reply]) -> None:
+    def _pass_on(self, name: str, message: model.Message, reply_to: Ref[caller.Reply]) -> None:
         ref = self._models.get(name)
         if ref is None:
-            reply_to.tell(caller.Refused(name, unknown(name)))
+            reply_to.tell(caller.Refused(name, rules.unknown(name)))
         else:
             ref.tell(message)
-
-
-def _is_last(counter: Counter[str], key: str) -> bool:
-    """Count one less; whether it was the last one."""
-    counter[key] -= 1
-    if counter[key]:
-        return False
-    del counter[key]
-    return True
-
-
-def unknown(name: str) -> Refusal:
-    shown = name if len(name) <= 100 else name[:100] + "…"
-    text = f"The model `{shown}` does not exist or you do not have access to it."
-    return Refusal(RefusalKind.MODEL_NOT_FOUND, text, param="model")
 
 
 def _never() -> admission.Message:

@@ -11,8 +11,10 @@ import pykka
 import structlog
 
 from lmx.actors.messages import journal, state, supervisor
+from lmx.actors.messages.anyone import Ping
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Clock, Timers
+from lmx.actors.scribe import Scribe
 from lmx.machines.base import Effect, Machine
 
 M = TypeVar("M")
@@ -30,6 +32,8 @@ class House:
     supervisor: Ref[supervisor.Message]
     timers: Timers
     clock: Clock
+    strict: bool = False
+    """True, for tests: what the journal could not replay is an error at once."""
 
 
 class Address(Generic[M]):
@@ -105,6 +109,9 @@ class Actor(pykka.ThreadingActor, Generic[M]):
         self._supervisor.tell(supervisor.Lost(self.name, f"{exception_value!r}"))
 
     def on_receive(self, message: Any) -> Any:
+        if isinstance(message, Ping):
+            message.answered()
+            return
         try:
             self.receive(message)
         except BaseException as error:  # the supervision boundary: pykka would kill this actor, or all of them
@@ -129,6 +136,7 @@ class MachineActor(Actor[M]):
         self.house = house
         self._late = late
         self._generation = 0
+        self._scribe = Scribe(name, house.journal, house.clock, strict=house.strict)
 
     @abstractmethod
     def make_machine(self) -> Machine: ...
@@ -140,17 +148,18 @@ class MachineActor(Actor[M]):
     def set_up(self) -> None:
         self.machine = self.make_machine()
         self._generation += 1
-        self._tell_transition("", "", self.machine.current, "started")
+        self._scribe.started(self.machine)
         self._set_deadline()
 
     def feed(self, event: str, reason: str = "", **data: Any) -> None:
-        """Step the machine, journal the transition, set the new state's deadline, perform the effects."""
+        """Step the machine, journal the event, set the new state's deadline, perform the effects.
+
+        `data` must be what msgspec encodes, and decodes by the types that the machine's hooks give to these names.
+        """
         source = self.machine.current
-        effects = self.machine.step(event, reason=reason, **data)
-        target = self.machine.current
-        if source != target:
+        effects = self._scribe.step(self.machine, event, reason, data)
+        if source != self.machine.current:
             self._generation += 1
-            self._tell_transition(event, source, target, reason)
             self._set_deadline()
         for effect in effects:
             self.perform(effect)
@@ -173,27 +182,7 @@ class MachineActor(Actor[M]):
 
     def decide(self, policy: Callable[P, R], *args: P.args, **inputs: P.kwargs) -> R:
         """Ask a pure function of lmx.machines, by keywords only, and journal what it was asked and what it said."""
-        outcome = policy(*args, **inputs)
-        name = f"{policy.__module__}.{policy.__qualname__}"
-        at = self.house.clock.time()
-        self.house.journal.tell(
-            journal.Decided(actor=self.name, policy=name, inputs=dict(inputs), outcome=outcome, at=at)
-        )
-        return outcome
+        return self._scribe.ask(policy, *args, **inputs)
 
     def note(self, **facts: journal.Fact) -> None:
         self.house.journal.tell(journal.Noted(self.name, facts))
-
-    def _tell_transition(self, event: str, source: str, target: str, reason: str) -> None:
-        self.house.journal.tell(
-            journal.Transition(
-                actor=self.name,
-                machine=self.machine.kind(),
-                event=event,
-                source=source,
-                target=target,
-                at=self.house.clock.time(),
-                legal=self.machine.legal(),
-                reason=reason,
-            )
-        )

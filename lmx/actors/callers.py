@@ -5,6 +5,13 @@ from lmx.actors.messages.ref import Ref
 from lmx.machines.types import Refusal
 
 
+class Nobody:
+    """Wants a state, but no answer."""
+
+    def tell(self, message: caller.Reply) -> None:
+        pass
+
+
 class Callers:
     def __init__(self, name: str) -> None:
         self._name = name

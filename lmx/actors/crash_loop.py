@@ -1,11 +1,11 @@
-"""Remembers when the daemon started; too many starts without a clean stop end in safe mode."""
+"""Tells the state actor of each start; too many of them without a clean stop end in safe mode."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from lmx.actors.base import House, MachineActor
-from lmx.actors.messages import crash_loop, loader, server
+from lmx.actors.messages import crash_loop, loader, server, state
 from lmx.actors.messages.ref import Ref
-from lmx.actors.ports import StartHistory
 from lmx.machines.base import Effect
 from lmx.machines.crash_loop import (
     LIMIT,
@@ -18,12 +18,12 @@ from lmx.machines.crash_loop import (
 
 
 class CrashLoopActor(MachineActor[crash_loop.Message]):
-    """The one actor that touches a file: nobody waits in its inbox but the server's start."""
-
-    def __init__(self, house: House, history: StartHistory, loader: Ref[loader.Message]) -> None:
+    def __init__(self, house: House, starts: Sequence[float], loader: Ref[loader.Message]) -> None:
+        """`starts` are the earlier ones since the last clean stop, in unix time."""
         super().__init__("crash_loop", house, crash_loop.StateTimedOut)
-        self._history = history
+        self._starts = tuple(starts)
         self._loader = loader
+        self._server: Ref[server.Message] | None = None
         self._reason = ""
 
     def make_machine(self) -> CrashLoopMachine:
@@ -32,10 +32,11 @@ class CrashLoopActor(MachineActor[crash_loop.Message]):
     def receive(self, message: crash_loop.Message) -> None:
         match message:
             case crash_loop.Started(server_ref):
+                self._server = server_ref
                 self._started()
                 server_ref.tell(server.Recovered(self._reason))
             case crash_loop.StoppedCleanly():
-                self._write([])
+                self.house.state.tell(state.StoppedCleanly())
             case crash_loop.Release(reply_to):
                 if self.machine.current == "safe_mode":
                     self.feed("release", "An admin ended safe mode.")
@@ -52,14 +53,15 @@ class CrashLoopActor(MachineActor[crash_loop.Message]):
             case AllowLoads():
                 self._reason = ""
                 self._loader.tell(loader.SetSafeMode(""))
+                if self._server is not None:
+                    self._server.tell(server.Recovered(""))
             case _:
                 raise TypeError(f"crash loop: unknown effect {effect!r}")
 
     def _started(self) -> None:
         now = self.house.clock.time()
-        starts = [start for start in self._read() if now - start <= WINDOW] + [now]
-        self._write(starts)
-        count = unclean_starts(starts, now)
+        self.house.state.tell(state.Started(now))
+        count = self.decide(unclean_starts, starts=(*self._starts, now), now=now)
         if count >= LIMIT:
             self._reason = (
                 f"lmx started {count} times in {WINDOW:.0f} s without a clean stop: it is in safe mode and loads"
@@ -67,16 +69,3 @@ class CrashLoopActor(MachineActor[crash_loop.Message]):
             )
         self.feed("started", self._reason, unclean_starts=count)
         self.note(unclean_starts=count)
-
-    def _read(self) -> list[float]:
-        try:
-            return self._history.read()
-        except OSError as error:
-            self.log.warning("start_history_unreadable", error=str(error))
-            return []
-
-    def _write(self, starts: list[float]) -> None:
-        try:
-            self._history.write(starts)
-        except OSError as error:
-            self.log.warning("start_history_unwritable", error=str(error))

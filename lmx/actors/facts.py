@@ -30,7 +30,7 @@ class Facts:
         self._note(backend=spec.backend, kv_type=spec.kv_type, kv_layout=spec.kv_layout, adapters=listed(spec.adapters))
 
     def started(self, pid: int) -> None:
-        self._note(pid=pid)
+        self._note(pid=pid, retry_at=None)
 
     def loaded(self, info: ModelInfo) -> None:
         self._note(
@@ -40,6 +40,7 @@ class Facts:
             prefix=info.prefix,
             speculation=info.speculation,
             makes=makes(info),
+            digest=info.digest[:16],
         )
 
     def hear(self, report: frames.LoadProgress | frames.Idled | frames.Telemetry) -> None:
@@ -71,6 +72,8 @@ class Facts:
             acceptance=share(now.accepted, now.drafted - now.accepted),
             speculating=now.speculating,
             chunk=now.chunk,
+            handles=now.handles,
+            threads=now.threads,
         )
 
     def gone(self, why: str) -> None:

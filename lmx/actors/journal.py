@@ -15,9 +15,10 @@ KEPT = 500
 
 
 class JournalActor(Actor[journal.Message]):
-    def __init__(self, supervisor: Ref[supervisor.Message]) -> None:
-        """What it knows survives a message that it cannot handle: nobody tells it twice."""
+    def __init__(self, supervisor: Ref[supervisor.Message], store: Ref[journal.Record] | None = None) -> None:
+        """`store` keeps every record on disk. What this actor knows survives a message that it cannot handle."""
         super().__init__("journal", supervisor)
+        self._store = store
         self._views: dict[str, journal.MachineView] = {}
         self._facts: dict[str, dict[str, journal.Fact]] = {}
         self._transitions: deque[journal.Transition] = deque(maxlen=KEPT)
@@ -25,9 +26,10 @@ class JournalActor(Actor[journal.Message]):
     def receive(self, message: journal.Message) -> None:
         match message:
             case journal.Transition():
+                self._keep(message)
                 self._record(message)
             case journal.Decided():
-                pass
+                self._keep(message)
             case journal.Noted(actor, facts):
                 self._facts.setdefault(actor, {}).update(facts)
             case journal.Read(reply_to):
@@ -35,7 +37,14 @@ class JournalActor(Actor[journal.Message]):
             case _:
                 assert_never(message)
 
+    def _keep(self, record: journal.Record) -> None:
+        if self._store is not None:
+            self._store.tell(record)
+
     def _record(self, moved: journal.Transition) -> None:
+        """The board shows where machines are and how they came there; reactions without a move are only kept."""
+        if moved.source == moved.target:
+            return
         self._views[moved.actor] = journal.MachineView(
             actor=moved.actor,
             machine=moved.machine,

@@ -5,6 +5,9 @@ from typing import Protocol, TypeVar
 from lmx.actors.messages import model
 from lmx.actors.messages.ref import Ref
 from lmx.machines import frames
+from lmx.machines.lasting import RuntimeState
+from lmx.machines.liveness import Condition
+from lmx.machines.types import ModelSpec
 
 M = TypeVar("M")
 
@@ -39,10 +42,24 @@ class Worker(Protocol):
         """End the process with SIGKILL."""
         ...
 
+    def condition(self) -> Condition:
+        """As the operating system sees it; `running` also where that does not tell."""
+        ...
+
 
 class Launcher(Protocol):
     def launch(self, number: int, owner: Ref[model.Message]) -> Worker:
         """Start a worker; its frames and its end are told to `owner` with `number`. Raises OSError."""
+        ...
+
+
+class Scales(Protocol):
+    def weigh(self, spec: ModelSpec, ticket: int, owner: Ref[model.Message]) -> None:
+        """Estimate what loading `spec` takes; returns at once. `owner` is told `model.Weighed` within seconds."""
+        ...
+
+    def free(self) -> int:
+        """As MemoryGauge tells it."""
         ...
 
 
@@ -54,9 +71,7 @@ class MemoryGauge(Protocol):
     def total(self) -> int: ...
 
 
-class StartHistory(Protocol):
-    """Unix times of the starts since the last clean stop; survives the process. Both raise OSError."""
-
-    def read(self) -> list[float]: ...
-
-    def write(self, starts: list[float]) -> None: ...
+class Store(Protocol):
+    def save(self, state: RuntimeState) -> None:
+        """Keep it beyond the end of the process: whole, or not at all. Raises OSError."""
+        ...

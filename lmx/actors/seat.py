@@ -6,27 +6,38 @@ from lmx.actors.ports import Launcher, Worker
 from lmx.machines import frames
 from lmx.machines import model as life
 from lmx.machines.base import Effect
+from lmx.machines.liveness import Condition
 
 
 class Seat:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
         self._worker: Worker | None = None
-        self._number = 0
+        self._stuck = ""
+        self.number = 0
+        """Of the latest worker."""
 
     def take(self, owner: Ref[model.Message]) -> int:
         """Start a worker and return its pid; what it says is told to `owner`. Raises OSError."""
-        self._number += 1
-        self._worker = self._launcher.launch(self._number, owner)
+        self.number += 1
+        self._stuck = ""
+        self._worker = self._launcher.launch(self.number, owner)
         return self._worker.pid
 
     def holds(self, number: int) -> bool:
         """Whether worker `number` is the one that sits here; another one's words are late."""
-        return self._worker is not None and number == self._number
+        return self._worker is not None and number == self.number
 
-    def leave(self) -> None:
-        """The worker is gone."""
+    def leave(self, exit: model.WorkerExited) -> model.WorkerExited:
+        """The worker is gone: how that is to be told, for only we know why it was killed."""
         self._worker = None
+        if self._stuck and exit.cause == "killed":
+            return model.WorkerExited(exit.worker, "wedge", f"{self._stuck} lmx has killed it.")
+        return exit
+
+    def condition(self) -> Condition:
+        """Of the process that sits here."""
+        return self._worker.condition() if self._worker is not None else "gone"
 
     def send(self, command: frames.Command) -> None:
         if self._worker is not None:
@@ -39,7 +50,8 @@ class Seat:
                 self.send(frames.WarmUp())
             case life.StopWorker():
                 self.send(frames.Shutdown())
-            case life.KillWorker():
+            case life.KillWorker(stuck):
+                self._stuck = self._stuck or stuck
                 self.kill()
             case _:
                 raise TypeError(f"model: unknown effect {effect!r}")

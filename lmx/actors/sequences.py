@@ -1,4 +1,4 @@
-"""The sequences of one model, from Serve to their one outcome."""
+"""The sequences of one model, from Serve to their one outcome, through as many workers as that takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,27 +7,63 @@ from lmx.actors import metrics
 from lmx.actors.messages import client, model
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Clock
+from lmx.actors.trials import Trials
+from lmx.actors.turnstile import Turnstile
+from lmx.actors.writing import Writing
 from lmx.machines import frames
 from lmx.machines.sequence import OUTCOMES, TABLE
-from lmx.machines.types import Embedding, Failure, FailureKind, Generation, Refusal, Usage
+from lmx.machines.suspects import Suspects, fingerprint
+from lmx.machines.types import Embedding, Failure, FailureKind, Generation, Refusal, RefusalKind, Usage
+
+Order = frames.Insert | frames.Embed | frames.Cancel
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
     seq: int
     generation: Generation | Embedding
     reply_to: Ref[client.Event]
     since: float
     phase: str = "waiting"
+    wire: int = 0
+    """What the worker that knows it calls it, or the latest one that did; 0 = none ever has."""
     inserted: bool = False
-    """The worker knows it."""
+    """The present worker knows it."""
+    deaths: int = 0
+    """Workers that died with it."""
+    suspect: bool = False
+    """It is to run alone first."""
+    accepted: bool = False
+    spoke: bool = False
+    """It has had its first token."""
     prompt_tokens: int = 0
-    completion_tokens: int = 0
     cached_tokens: int = 0
+    writing: Writing = field(default_factory=Writing)
+
+    @property
+    def begun(self) -> bool:
+        """A worker has known it: it may fail, but is not refused any more."""
+        return self.wire > 0
+
+    @property
+    def mark(self) -> str:
+        return fingerprint(self.generation)
 
     def move(self, event: str) -> None:
         """Raises KeyError for an event that the declared SequenceMachine does not know in this phase."""
         self.phase = TABLE[self.phase, event]
+
+    def take_out(self) -> None:
+        """No worker holds it now; what it wrote so far is where the next one goes on."""
+        self.inserted = False
+        self.move("interrupt")
+        self.writing.cut(logprobs=isinstance(self.generation, Generation) and self.generation.logprobs is not None)
+
+    def order(self) -> frames.Insert | frames.Embed:
+        asked = self.generation
+        if isinstance(asked, Embedding):
+            return frames.Embed(self.wire, asked)
+        return frames.Insert(self.wire, asked, self.writing.resume())
 
 
 @dataclass
@@ -36,63 +72,110 @@ class Sequences:
 
     name: str
     clock: Clock
+    turnstile: Turnstile = field(default_factory=lambda: Turnstile(""))
+    suspects: Suspects = field(default_factory=Suspects)
     _live: dict[int, Sequence] = field(default_factory=dict)
+    _waiting: dict[int, Sequence] = field(default_factory=dict)
+    """Those that the present worker does not know."""
+    _wired: dict[int, Sequence] = field(default_factory=dict)
+    """The others, by what the worker calls them."""
+    _latest: int = 0
+    _trials: Trials[Sequence] = field(default_factory=Trials)
 
     def __len__(self) -> int:
         return len(self._live)
 
     def add(self, ask: model.Serve) -> Sequence:
         sequence = Sequence(ask.seq, ask.generation, ask.reply_to, self.clock.monotonic())
-        self._live[ask.seq] = sequence
+        self._live[ask.seq] = self._waiting[ask.seq] = sequence
         return sequence
 
     def insert(self, seq: int) -> frames.Insert | frames.Embed:
-        """Mark one as known to the worker, which is to be told so."""
-        sequence = self._live[seq]
+        """Mark one as known to the worker, which is to be told so.
+
+        Its id there is new, and higher than all before: late words about an earlier turn are nobody's.
+        """
+        sequence = self._waiting.pop(seq)
+        sequence.wire = self._latest = max(seq, self._latest + 1)
         sequence.inserted = True
-        asked = sequence.generation
-        return frames.Embed(seq, asked) if isinstance(asked, Embedding) else frames.Insert(seq, asked)
+        self._wired[sequence.wire] = sequence
+        return sequence.order()
+
+    def due(self, *, newcomers: bool) -> Iterator[Order]:
+        """What the worker is to be told now: whose turn it is, and who makes room for a trial."""
+        if self._trials.pending:
+            return
+        waiting = list(self.waiting())
+        suspect = next((sequence for sequence in waiting if sequence.suspect), None)
+        if suspect is None:
+            yield from (self.insert(sequence.seq) for sequence in waiting if newcomers or sequence.begun)
+            return
+        for sequence in list(self._wired.values()):
+            yield frames.Cancel(sequence.wire)
+            self._take_out(sequence)
+        yield self.insert(suspect.seq)
+        self._trials.begin(suspect)
 
     def waiting(self) -> Iterator[Sequence]:
-        """Those that the worker does not know yet, oldest first."""
-        return (sequence for sequence in list(self._live.values()) if not sequence.inserted)
+        """Those that the worker does not know, oldest first."""
+        return iter([self._waiting[seq] for seq in sorted(self._waiting)])
 
-    def inserted(self) -> int:
-        return sum(sequence.inserted for sequence in self._live.values())
+    def unfinished(self) -> int:
+        """Those that a worker has begun."""
+        return len(self._wired) + sum(sequence.begun for sequence in self._waiting.values())
+
+    def batch(self) -> dict[str, bool]:
+        """What is in the worker: fingerprint → whether it was continued before."""
+        batch: dict[str, bool] = {}
+        for sequence in self._wired.values():
+            batch[sequence.mark] = batch.get(sequence.mark, False) or sequence.deaths > 0
+        return batch
+
+    def interrupt(self, guilty: tuple[str, ...], failure: Failure) -> None:
+        """The worker died: what it held waits for the next one; the guilty, wherever they are, end with `failure`."""
+        for sequence in list(self._wired.values()):
+            sequence.deaths += 1
+            sequence.suspect = True
+            self._take_out(sequence)
+            metrics.CONTINUED.labels(self.name).inc(sequence.mark not in guilty)
+        for sequence in self.waiting() if guilty else ():
+            if sequence.mark in guilty:
+                self._end(sequence, "fail", client.Failed(failure))
 
     def hear(self, report: frames.Step | frames.Accepted | frames.Rejected | frames.Embedded) -> bool:
-        """What the worker says of sequences, and whether one may have ended with it."""
+        """What the worker says of sequences, and whether another's turn may have come with it."""
         match report:
             case frames.Step(_, seqs):
                 for did in seqs:
                     self.stepped(did)
-                return any(did.finish is not None for did in seqs)
+                return self._trials.heard(seqs) or any(did.finish is not None for did in seqs)
             case frames.Accepted():
                 self.accepted(report)
                 return False
-            case frames.Rejected(seq, refusal):
-                self.refuse(seq, refusal)
+            case frames.Rejected(wire, refusal):
+                if sequence := self._known(wire):
+                    self._turn_away(sequence, refusal)
             case frames.Embedded():
                 self.embedded(report)
         return True
 
     def accepted(self, report: frames.Accepted) -> None:
-        sequence = self._live.get(report.seq)
-        if sequence is not None:
+        sequence = self._known(report.seq)
+        if sequence is not None and not sequence.accepted:
+            sequence.accepted = True
             sequence.prompt_tokens = report.prompt_tokens
             sequence.reply_to.tell(client.Accepted(report.prompt_tokens, report.echo, report.cut))
 
     def stepped(self, did: frames.SeqStep) -> None:
         """One sequence's share of an engine step. Late words about a cancelled one are dropped."""
-        sequence = self._live.get(did.seq)
+        sequence = self._known(did.seq)
         if sequence is None:
             return
         if did.prefilled:
             self._prefilled(sequence, did)
-        if did.n_tokens:
-            if sequence.phase != "decoding":
-                self._first_token(sequence)
-            sequence.completion_tokens += did.n_tokens
+        if did.n_tokens and sequence.phase != "decoding":
+            self._first_token(sequence)
+        sequence.writing.add(did)
         if did.text or did.logprobs:
             sequence.reply_to.tell(client.Delta(did.text, did.logprobs))
         if did.finish is not None:
@@ -100,7 +183,7 @@ class Sequences:
 
     def embedded(self, report: frames.Embedded) -> None:
         """A job is done."""
-        sequence = self._live.get(report.job)
+        sequence = self._known(report.job)
         if sequence is None:
             return
         if report.error:
@@ -119,11 +202,11 @@ class Sequences:
 
     def refuse_waiting(self, refusal: Refusal) -> None:
         for sequence in self.waiting():
-            self.refuse(sequence.seq, refusal)
+            self._turn_away(sequence, refusal)
 
-    def fail(self, failure: Failure, *, inserted_only: bool) -> None:
+    def fail(self, failure: Failure, *, begun_only: bool) -> None:
         for sequence in list(self._live.values()):
-            if sequence.inserted or not inserted_only:
+            if sequence.begun or not begun_only:
                 self._end(sequence, "fail", client.Failed(failure))
 
     def drop(self, seq: int, failure: Failure | None) -> Sequence | None:
@@ -135,30 +218,62 @@ class Sequences:
             self._end(sequence, "fail", client.Failed(failure))
         return sequence
 
+    def _known(self, wire: int) -> Sequence | None:
+        """Whom the worker speaks of; the canary's ids are below 0."""
+        sequence = self._wired.get(wire)
+        if sequence is None and wire >= 0:
+            metrics.STRAY_REPORTS.labels(self.name).inc()
+        return sequence
+
+    def _take_out(self, sequence: Sequence) -> None:
+        del self._wired[sequence.wire]
+        sequence.take_out()
+        self._waiting[sequence.seq] = sequence
+
+    def _turn_away(self, sequence: Sequence, refusal: Refusal) -> None:
+        """Refuse it; one that was accepted fails, for its client was told that it would not be refused."""
+        if not sequence.accepted:
+            self.refuse(sequence.seq, refusal)
+            return
+        ill = refusal.kind in (RefusalKind.MODEL_QUARANTINED, RefusalKind.MODEL_LOAD_FAILED)
+        failure = Failure(FailureKind.WORKER_DIED if ill else FailureKind.ABORTED, refusal.message, retry=not ill)
+        self._end(sequence, "fail", client.Failed(failure))
+
     def _prefilled(self, sequence: Sequence, did: frames.SeqStep) -> None:
         sequence.move("prefill")
-        sequence.cached_tokens = did.cached or sequence.cached_tokens
-        sequence.reply_to.tell(client.Prefilled(did.prefilled, did.prompt_logprobs, did.cache))
+        if not sequence.writing.read:
+            sequence.cached_tokens = did.cached
+        news = sequence.writing.prefilled(did, sequence.prompt_tokens)
+        if news is not None:
+            sequence.reply_to.tell(news)
 
     def _first_token(self, sequence: Sequence) -> None:
-        """Later ones change no phase: this is the one move that the hot path makes."""
+        """Of this worker. Later ones change no phase: this is the one move that the hot path makes."""
         sequence.move("token")
-        metrics.TTFT.labels(self.name).observe(self.clock.monotonic() - sequence.since)
+        if not sequence.spoke:
+            sequence.spoke = True
+            metrics.TTFT.labels(self.name).observe(self.clock.monotonic() - sequence.since)
+            self.turnstile.began(sequence.seq, sequence.prompt_tokens - sequence.cached_tokens)
 
     def _finished(self, sequence: Sequence, finish: frames.Finish) -> None:
         if finish.reason == "error":
             failure = Failure(FailureKind.ENGINE_ERROR, finish.error)
             self._end(sequence, "fail", client.Failed(failure))
             return
-        usage = Usage(sequence.prompt_tokens, sequence.completion_tokens, sequence.cached_tokens)
+        self.suspects.acquit(sequence.generation)
+        usage = Usage(sequence.prompt_tokens, sequence.writing.tokens, sequence.cached_tokens)
         self._end(sequence, "finish", client.Finished(finish.reason, usage))
 
     def _end(self, sequence: Sequence, event: str, outcome: client.Outcome | None) -> None:
         sequence.move(event)
         del self._live[sequence.seq]
+        self._waiting.pop(sequence.seq, None)
+        self._wired.pop(sequence.wire, None)
+        self._trials.ended(sequence)
         assert sequence.phase in OUTCOMES
         metrics.REQUESTS.labels(self.name, sequence.phase).inc()
         metrics.PROMPT_TOKENS.labels(self.name).inc(sequence.prompt_tokens)
-        metrics.COMPLETION_TOKENS.labels(self.name).inc(sequence.completion_tokens)
+        metrics.COMPLETION_TOKENS.labels(self.name).inc(sequence.writing.tokens)
+        self.turnstile.ended(sequence.seq, sequence.prompt_tokens + sequence.writing.tokens)
         if outcome is not None:
             sequence.reply_to.tell(outcome)

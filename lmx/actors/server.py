@@ -7,8 +7,13 @@ from typing import assert_never
 from lmx.actors.base import House, MachineActor
 from lmx.actors.messages import admission, caller, crash_loop, model, server
 from lmx.actors.messages.ref import Ref
+from lmx.actors.preloads import Preloads
 from lmx.machines.base import Effect
+from lmx.machines.crash_loop import restored, suspect
+from lmx.machines.lasting import RuntimeState
 from lmx.machines.server import BROKEN, AskCrashLoop, DrainAdmission, Exit, Preload, ServerMachine, UnloadModels
+
+NOTHING = RuntimeState()
 
 
 class ServerActor(MachineActor[server.Message]):
@@ -21,13 +26,22 @@ class ServerActor(MachineActor[server.Message]):
         preload: Sequence[str],
         drain_seconds: float,
         exit: Callable[[int], None],
+        remembered: RuntimeState = NOTHING,
+        panic: float | None = None,
     ) -> None:
-        """`exit(code)` is called once, when everything is down."""
+        """`preload` is loaded at the start, and then what an unclean stop ended, as it is `remembered`.
+
+        `panic` is the unix time of the machine's latest kernel panic. `exit(code)` is called once, when everything is
+        down.
+        """
         super().__init__("server", house, server.StateTimedOut)
         self._admission = admission
         self._crash_loop = crash_loop
         self._models = models
-        self._preload = preload
+        self._preload = tuple(preload)
+        self._remembered = remembered
+        self._panic = panic
+        self._preloads = Preloads(house, models)
         self._drain_seconds = drain_seconds
         self._exit = exit
         self._loaded: set[str] = set()
@@ -38,10 +52,13 @@ class ServerActor(MachineActor[server.Message]):
     def receive(self, message: server.Message) -> None:
         match message:
             case server.Start():
-                self.feed("start")
+                if self.machine.current == "starting":
+                    self.feed("start")
             case server.Recovered(safe_mode):
-                if self.machine.current == "recovering":
-                    self.feed("recovered", safe_mode)
+                self._recovered(safe_mode)
+            case server.PreloadEnded(name):
+                if self.machine.current == "serving":
+                    self._preloads.ended(name, self.myself)
             case server.Stop(reason):
                 self._asked_to_stop(reason)
             case server.AdmissionDrained():
@@ -61,8 +78,7 @@ class ServerActor(MachineActor[server.Message]):
             case AskCrashLoop():
                 self._crash_loop.tell(crash_loop.Started(self.myself))
             case Preload():
-                for name in self._preload:
-                    self._models[name].tell(model.Load())
+                self._preloads.begin(self.myself)
             case DrainAdmission():
                 self._admission.tell(admission.Drain(self.myself))
             case UnloadModels():
@@ -85,6 +101,26 @@ class ServerActor(MachineActor[server.Message]):
     ) -> None:
         super().on_failure(exception_type, exception_value, traceback)
         self._exit(BROKEN)
+
+    def _recovered(self, safe_mode: str) -> None:
+        """Told again when safe mode ends."""
+        if self.machine.current == "recovering":
+            self._plan()
+            if safe_mode:
+                self._preloads.hold_back(safe_mode)
+            self.feed("recovered", safe_mode, loads=not safe_mode)
+        elif self.machine.current == "serving":
+            self.feed("allowed", "Safe mode is over.")
+
+    def _plan(self) -> None:
+        past = self._remembered
+        last_start = past.starts[-1] if past.starts else None
+        blamed = self.decide(suspect, latest=past.latest, last_start=last_start, panic=self._panic)
+        self._preloads.plan(self.decide(restored, preload=self._preload, loaded=past.loaded, suspect=blamed))
+        if blamed in self._models:
+            text = "The machine's kernel panicked when it was the last one loaded: it loads when somebody asks for it."
+            self._preloads.hold_back(text, [blamed])
+            self.log.warning("held_back", model=blamed, reason=text)
 
     def _asked_to_stop(self, reason: str) -> None:
         if self.machine.current != "stopped":

@@ -118,6 +118,8 @@ class SeqSpec:
 
     `stop_ids` end it and count as its last token, but none is chosen before `min_tokens`; `max_tokens` 0 reads
     the prompt and ends. `logprobs` asks for that many most likely tokens with every token.
+    The prompt's last `written` tokens, fewer than all, are the sequence's own: `max_tokens` counts further ones, while
+    `min_tokens`, penalties and draws go on from there, and the mask has them behind it.
     `reuse`: its beginning is known, with reuse.tokens < len(prompt). `checkpoints`: lengths of the prompt, rising, at
     which a backend with whole snapshots makes one. `breakers` are tokens that no repetition reaches across (DRY).
     `audit` asks for an error event on any non-finite logit.
@@ -136,6 +138,7 @@ class SeqSpec:
     checkpoints: tuple[int, ...] = ()
     breakers: frozenset[int] = frozenset()
     audit: bool = False
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,21 @@ expects each token to come twice. The script is a list of `word=value` separated
     stall=token:17   never come back from that step            error=token:3    fail that sequence alone
     lie=1            never give the same answer twice          fatal=token:2    the engine breaks
     burst=3          tokens of a sequence in one step          prompts=1        how many it reads side by side
-    prefix=snapshot  as in base.Info; else `trim`
+    prefix=snapshot  as in base.Info; else `trim`              poison=TEXT      SIGKILL itself for a prompt with it
+    oom=token:3      its memory is used up                     gpu=token:3      … its GPU is lost
+    segv=token:3     SIGSEGV itself                            exit=token:3     end with code 0
+    junk=token:3     write what is no frame                    half=token:3     … half a frame, and exit
+    huge=token:3     … the head of a frame of 1 GiB            endless=TEXT     say `a` for ever to a prompt with it
+    babble=1         with each step, tell of sequences that are gone, and of one that never was
+
+The faults of `lmx.backends.fake_faults` come at a `token:`, counted in this worker, or at the `load`.
 """
 
 import os
 import signal
-import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +33,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmx.backends.base import (
-    EngineFatal,
     Event,
     Handle,
     Info,
@@ -39,13 +45,28 @@ from lmx.backends.base import (
     Snapshot,
     Stats,
 )
+from lmx.backends.fake_faults import FAULTS, babble
 from lmx.backends.fake_row import EOS, Row
 from lmx.machines.types import ModelSpec
 
 EMBEDDING = 16
 TEMPLATE = "{{ messages[-1]['content'] }}"
 WORDS = frozenset(
-    {"load", "fail_load", "step", "warm_fails", "die", "stall", "error", "fatal", "lie", "burst", "prompts", "prefix"}
+    {
+        "load",
+        "fail_load",
+        "step",
+        "warm_fails",
+        *FAULTS,
+        "babble",
+        "endless",
+        "error",
+        "lie",
+        "burst",
+        "prompts",
+        "prefix",
+        "poison",
+    }
 )
 
 
@@ -79,6 +100,10 @@ class FakeBackend:
     _slots: int = 0
     _rows: dict[int, Row] = field(default_factory=dict)
     _lies: int = 0
+    _faults: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """By the place where they come."""
+    _gone: deque[int] = field(default_factory=lambda: deque(maxlen=8))
+    """The latest sequences that were released, for a script that babbles."""
 
     def load(self, spec: ModelSpec, progress: Callable[[float], bool]) -> Info:
         self._words = parse(spec.script)
@@ -90,8 +115,8 @@ class FakeBackend:
             time.sleep(min(0.02, left))
         if "fail_load" in self._words:
             raise LoadError(self._words["fail_load"])
-        if self._words.get("die") == "load":
-            os.kill(os.getpid(), signal.SIGKILL)
+        self._faults = {self._words[word]: fault for word, fault in FAULTS.items() if word in self._words}
+        self._act("load")
         return self._info(spec)
 
     def _info(self, spec: ModelSpec) -> Info:
@@ -128,6 +153,8 @@ class FakeBackend:
 
     def step(self, chunk: int) -> list[Event]:
         time.sleep(float(self._words.get("step", "0")))
+        if "babble" in self._words:
+            babble(self._gone)
         decoding = [row for row in self._rows.values() if row.read and not row.ended]
         events = [event for row in decoding for event in self._decode(row)]
         for row in self._rows.values():
@@ -140,6 +167,7 @@ class FakeBackend:
     def release(self, seq: int, *, keep: bool = False) -> Handle | None:
         handle = self.snapshot(seq) if keep else None
         self._rows.pop(seq, None)
+        self._gone.append(seq)
         return handle
 
     def snapshot(self, seq: int) -> Handle | None:
@@ -172,7 +200,7 @@ class FakeBackend:
         return np.asarray([1 - len(set(prompt)) / len(prompt) for prompt in prompts], np.float32)
 
     def stats(self) -> Stats:
-        return Stats(len(self._rows), sum(row.prefilled + len(row.written) for row in self._rows.values()))
+        return Stats(len(self._rows), sum(row.prefilled + len(row.fresh) for row in self._rows.values()))
 
     def close(self) -> None:
         self._rows.clear()
@@ -216,10 +244,14 @@ class FakeBackend:
                 return
 
     def _token(self, row: Row) -> Event:
-        self._act(len(row.written) + 1)
+        self._act(f"token:{len(row.fresh) + 1}")
+        if self._reads("poison", row):
+            os.kill(os.getpid(), signal.SIGKILL)
         if self._words.get("error") == f"token:{len(row.written) + 1}":
             return self._fail(row, "the script says so")
         wanted = row.wanted()
+        if self._reads("endless", row):
+            wanted = ord("a")
         if "lie" in self._words:
             self._lies += 1
             wanted = ord("a") + self._lies % 26
@@ -230,20 +262,19 @@ class FakeBackend:
         mask = row.spec.mask
         return self._fail(row, mask.fault) if mask is not None and mask.fault else taken
 
+    def _reads(self, word: str, row: Row) -> bool:
+        """Whether the prompt has the text that the script names."""
+        return word in self._words and self._words[word].encode() in bytes(row.asked[0])
+
     def _fail(self, row: Row, message: str) -> SeqError:
         row.ended = True
         del self._rows[row.spec.id]
         return SeqError(row.spec.id, message)
 
-    def _act(self, number: int) -> None:
-        """The script's faults at the n-th token of any sequence."""
-        at = f"token:{number}"
-        if self._words.get("die") == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self._words.get("stall") == at:
-            threading.Event().wait()
-        if self._words.get("fatal") == at:
-            raise EngineFatal("the script says so")
+    def _act(self, place: str) -> None:
+        """The script's fault there, if it has one."""
+        if fault := self._faults.get(place):
+            fault()
 
 
 def _ids(handle: Handle) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """One sequence of the fake backend: what it says, and how likely that is."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,22 @@ class Row:
     told: int = 0
     """Prompt tokens whose log-probabilities were told."""
     written: list[int] = field(default_factory=list)
+    """By earlier workers too."""
     ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.written = list(self.asked[1])
+
+    @property
+    def asked(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The prompt as it was first given, and what was written before."""
+        cut = len(self.spec.prompt) - self.spec.written
+        return self.spec.prompt[:cut], self.spec.prompt[cut:]
+
+    @property
+    def fresh(self) -> list[int]:
+        """What it has written since it was added."""
+        return self.written[self.spec.written :]
 
     @property
     def read(self) -> bool:
@@ -30,10 +46,10 @@ class Row:
     @property
     def computed(self) -> tuple[int, ...]:
         """What a real KV cache would hold: the newest token is not in it yet."""
-        return (*self.spec.prompt[: self.prefilled], *self.written[:-1])
+        return (*self.spec.prompt[: self.prefilled], *self.fresh[:-1])
 
     def wanted(self) -> int:
-        prompt, at = self.spec.prompt, len(self.written)
+        prompt, at = self.asked[0], len(self.written)
         if at < len(prompt) or (self._must_go_on and EOS in self.spec.stop_ids):
             return prompt[at % len(prompt)]
         return EOS
@@ -56,7 +72,7 @@ class Row:
         self.written.append(token)
         if spec.mask is not None:
             spec.mask.accept(token)
-        ending = len(self.written) == spec.max_tokens
+        ending = len(self.fresh) == spec.max_tokens
         reason: FinishReason | None = "stop" if token in spec.stop_ids else "length" if ending else None
         self.ended = reason is not None
         return Token(spec.id, token, reason, None if spec.logprobs is None else likely(token, wanted, spec.logprobs))

@@ -24,9 +24,9 @@ WORDS = SAID.split()
 SLOTS, CONTEXT = 16, 4096
 SETTINGS: Mapping[str, Any] = {
     "server.port": 0,
-    "admission.throttle_at": 1024,
-    "admission.max_in_flight": 1024,
-    "admission.per_client": 1024,
+    "admission.queue": 1024,
+    "admission.queue_per_client": 1024,
+    "admission.max_in_flight": 2048,
 }
 """Of every lmx server here: one client may have as many requests as it likes."""
 

@@ -61,6 +61,13 @@ class ChunkController:
         bearable = int(TOGETHER_SECONDS / self._cost) if self._cost else self._largest
         return max(self._largest, min(wanted, CHUNKS_TOGETHER * self._largest, bearable))
 
+    def longest(self) -> float | None:
+        """Seconds that a step takes at most, as it looks now; None while the cost of a token is not known."""
+        if not self._cost:
+            return None
+        alone = self._largest * self._cost
+        return max(alone, min(CHUNKS_TOGETHER * alone, TOGETHER_SECONDS)) + max(self._decode.values(), default=0.0)
+
     def observe(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """What the latest step did: rows that decoded, prompt tokens that it read, and how long it took."""
         if prompt_tokens == 0:

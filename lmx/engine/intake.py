@@ -9,13 +9,18 @@ from lmx.engine.jobs import refuse_generation
 from lmx.engine.template import ChatTemplate, TemplateError
 from lmx.engine.text import detokenized
 from lmx.machines import frames
+from lmx.machines.frames import Resume
 from lmx.machines.types import Chat, Cut, Generation, Prompt, Refusal, RefusalKind, Text, Tokens
+
+BEGINNING = Resume((), 0)
+"""Nobody has written anything yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A sequence that fits: 1 <= prompt, prompt + max_tokens <= context.
 
+    What another worker had written of it is the end of its prompt, and max_tokens is what is left.
     `checkpoints`: lengths of the prompt at which a later one may branch off. `boundaries`: where each message ends,
     for who wants to know which one differed.
     """
@@ -30,6 +35,17 @@ class Ready:
     breakers: frozenset[int] = frozenset()
     cut: Cut | None = None
     echo: str = ""
+    resume: Resume = BEGINNING
+
+    @property
+    def written(self) -> int:
+        """Tokens at the prompt's end that are the sequence's own."""
+        return len(self.resume.token_ids)
+
+    @property
+    def asked_tokens(self) -> int:
+        """Of the prompt as the client gave it."""
+        return len(self.prompt) - self.written
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +71,13 @@ class Intake:
 
     def prepare(self, insert: frames.Insert) -> Ready | frames.Rejected:
         try:
-            return self._prepared(insert.seq, insert.generation)
+            return self._prepared(insert.seq, insert.generation, insert.resume or BEGINNING)
         except Refused as refused:
             return frames.Rejected(insert.seq, refused.refusal)
         except TemplateError as error:
             return frames.Rejected(insert.seq, _invalid(str(error), "messages"))
 
-    def _prepared(self, seq: int, generation: Generation) -> Ready:
+    def _prepared(self, seq: int, generation: Generation, resume: Resume) -> Ready:
         if refusal := refuse_generation(self.info):
             raise Refused(refusal)
         rendered, cut = self._fitting(generation)
@@ -72,8 +88,8 @@ class Intake:
         explain = generation.explain_cache
         return Ready(
             seq=seq,
-            prompt=prompt,
-            max_tokens=asked,
+            prompt=[*prompt, *resume.token_ids],
+            max_tokens=max(0, asked - len(resume.token_ids)),
             generation=generation,
             checkpoints=self._checkpoints(rendered) if self.info.prefix == "snapshot" else (),
             boundaries=rendered.boundaries() if explain else (),
@@ -81,6 +97,7 @@ class Intake:
             breakers=self._broken_by(generation),
             cut=cut,
             echo=detokenized(prompt, self.info.token_bytes) if generation.echo else "",
+            resume=resume,
         )
 
     def _fitting(self, generation: Generation) -> tuple[Rendered, Cut | None]:

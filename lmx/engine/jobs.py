@@ -55,6 +55,11 @@ class Jobs:
     def idle(self) -> bool:
         return not self._jobs
 
+    @property
+    def turn_tokens(self) -> int:
+        """What the next turn reads."""
+        return sum(map(len, self._jobs[0].next_inputs())) if self._jobs else 0
+
     def add(self, job: Job) -> None:
         self._jobs.append(job)
 

@@ -77,6 +77,11 @@ class KnownPrompts:
         self.index.put(covered, handle)
         self.index.shrink()
 
+    def trim(self) -> None:
+        """Let go of all that is in memory, and not by way of the disk: that would take memory first."""
+        self._unsaved.clear()
+        self.index.shrink(0)
+
     def kept(self) -> Kept:
         disk = self._disk
         return Kept(len(self.index), self.index.nbytes, disk.entries if disk else 0, disk.nbytes if disk else 0)
@@ -85,6 +90,11 @@ class KnownPrompts:
     def unsaved(self) -> bool:
         """Whether there is anything that the disk lacks."""
         return bool(self._unsaved)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether a prompt may have to be read from there."""
+        return self._disk is not None and self._disk.entries > 0
 
     def save_one(self) -> None:
         """Hand the latest prompt that the disk lacks to the writer, unless that is still busy."""

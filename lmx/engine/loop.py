@@ -78,6 +78,11 @@ class Engine:
     def idle(self) -> bool:
         return not self._schedule.waiting and not self._running
 
+    @property
+    def longest_step(self) -> float | None:
+        """Seconds that a step takes at most, by what was measured; None = nothing was."""
+        return self._chunks.longest()
+
     def insert(self, ready: Ready) -> None:
         self._schedule.add(Sequence(ready, self._info))
 
@@ -136,12 +141,13 @@ class Engine:
                 stop_ids=frozenset() if generation.ignore_eos else self._info.eos,
                 min_tokens=generation.min_tokens,
                 logprobs=generation.logprobs,
-                prompt_logprobs=generation.echo and generation.logprobs is not None,
-                mask=ready.grammar.mask() if ready.grammar is not None else None,
+                prompt_logprobs=sequence.tells_prompt,
+                mask=ready.grammar.mask(ready.resume.token_ids) if ready.grammar is not None else None,
                 reuse=reuse,
                 checkpoints=ready.checkpoints,
                 breakers=ready.breakers,
                 audit=generation.audit,
+                written=ready.written,
             )
         )
 

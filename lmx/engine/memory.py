@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 ROLLUP = Path("/proc/self/smaps_rollup")
+DESCRIPTORS = Path("/proc/self/fd")
 TASK_VM_INFO = 22
 SHARE = 0.005
 """Of the time, at most, is spent on asking: Linux walks the pages of all that is mapped."""
@@ -46,6 +47,14 @@ def pss(rollup: str) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise ValueError("no Pss in smaps_rollup")
+
+
+def open_files() -> int:
+    """Of this process; 0 where the system does not tell cheaply."""
+    try:
+        return sum(1 for _ in DESCRIPTORS.iterdir())
+    except OSError:
+        return 0
 
 
 class TaskVmInfo(ctypes.Structure):

@@ -151,11 +151,12 @@ class PrefixCache:
         self._settle(entry)
         return handle
 
-    def shrink(self) -> None:
-        """Evict the least recently used until the rest fits the budget; what is in a file stays known."""
+    def shrink(self, budget: int | None = None) -> None:
+        """Evict the least recently used until the rest fits the budget, or another; what is in a file stays known."""
+        limit = self._budget if budget is None else budget
         total = self.nbytes
         for entry in self:
-            if total <= self._budget:
+            if total <= limit:
                 break
             total -= entry.nbytes
             if entry.nbytes:

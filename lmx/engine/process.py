@@ -1,20 +1,25 @@
 """The parent's side of a worker: start it, write to it, read from it, notice its end at once."""
 
+import errno
+import math
 import queue
-import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Literal
 
-from lmx.engine.wire import Channel, ProtocolError
+import psutil
+
+from lmx.engine.death import Cause, Death, describe, of_message, oom_kills
+from lmx.engine.wire import Channel, CutOffError, ProtocolError
 from lmx.machines import frames
 
-Cause = Literal["exit", "killed", "signal", "protocol"]
 Reported = Callable[[frames.Report], None]
 Exited = Callable[[Cause, str], None]
+Condition = Literal["running", "stopped", "gone"]
 
 
 EXIT_SECONDS = 5.0
@@ -38,14 +43,29 @@ class WorkerProcess:
             except OSError:
                 ours.close()
                 raise
+        self._reaping = threading.Lock()
+        """A process that is reaped is signalled no more: its id may be another one's."""
+        self._ours = False
+        self._oom_kills = oom_kills()
         self._reported = reported
         self._exited = exited
         self._channel: Channel[frames.Report, frames.Command] = Channel(ours, frames.Report)
         self._outbox: queue.SimpleQueue[frames.Command | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name=f"worker-{self.pid}-writer", daemon=True)
         self._reader = threading.Thread(target=self._read, name=f"worker-{self.pid}-reader", daemon=True)
-        self._writer.start()
-        self._reader.start()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start both threads; a process that nobody could listen to is ended. Raises OSError."""
+        try:
+            self._writer.start()
+            self._reader.start()
+        except RuntimeError as error:  # the limit of threads: to the caller the same as that of processes
+            self._outbox.put(None)
+            self._process.kill()
+            self._process.wait()
+            self._channel.close()
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     @property
     def pid(self) -> int:
@@ -55,8 +75,23 @@ class WorkerProcess:
         self._outbox.put(command)
 
     def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
+        """SIGKILL; and listen no longer, whoever else may have inherited its end."""
+        with self._reaping:
+            if self._process.poll() is None:
+                self._ours = True
+                self._process.kill()
+        self._channel.hang_up()
+
+    def condition(self) -> Condition:
+        """As the operating system sees the process."""
+        with self._reaping:
+            if self._process.poll() is not None:
+                return "gone"
+            try:
+                status = psutil.Process(self.pid).status()
+            except psutil.Error:
+                return "running"
+        return "stopped" if status == psutil.STATUS_STOPPED else "running"
 
     def _write(self) -> None:
         while (command := self._outbox.get()) is not None:
@@ -66,28 +101,38 @@ class WorkerProcess:
                 return
 
     def _read(self) -> None:
-        cause, detail = self._listen()
-        hung = not self._exits()
-        returncode = self._process.wait()
+        said = self._listen()
+        code = self._reaped(EXIT_SECONDS)
+        hung = code is None and not self._ours
+        if code is None:
+            self.kill()
+            code = self._reaped(math.inf)
         self._outbox.put(None)
         self._writer.join()
         self._channel.close()
-        if cause is None and hung:
-            cause, detail = "killed", "The worker closed its end but did not exit, and was killed."
-        elif cause is None:
-            cause, detail = describe(returncode)
-        self._exited(cause, detail)
+        self._exited(*self._death(said, code, hung=hung))
 
-    def _exits(self) -> bool:
-        """Whether it does by itself, now that it has closed its end; if not, it is killed."""
-        try:
-            self._process.wait(EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return False
-        return True
+    def _death(self, said: Death | None, code: int | None, *, hung: bool) -> Death:
+        """What it said, or did wrong, explains more than how it ended."""
+        if said is not None:
+            return said
+        if hung:
+            return Death("killed", "The worker closed its end but did not exit, and was killed.")
+        return describe(code or 0, ours=self._ours, oom_kills=oom_kills() - self._oom_kills)
 
-    def _listen(self) -> tuple[Cause | None, str]:
+    def _reaped(self, seconds: float) -> int | None:
+        """The exit code; None when the process does not end within `seconds`."""
+        deadline, pause = time.monotonic() + seconds, 0.001
+        while (code := self._poll()) is None and time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return code
+
+    def _poll(self) -> int | None:
+        with self._reaping:
+            return self._process.poll()
+
+    def _listen(self) -> Death | None:
         """Until the worker closes its end, or speaks what is no frame."""
         try:
             while (report := self._channel.receive()) is not None:
@@ -95,22 +140,18 @@ class WorkerProcess:
                     raise ProtocolError(f"it speaks version {report.protocol}, expected {frames.PROTOCOL}")
                 if isinstance(report, frames.Broken):
                     self.kill()  # its state is unknown: it need not be able to exit by itself
-                    return "exit", f"The engine broke: {report.message}"
+                    return of_message(report.message)
+                if isinstance(report, frames.Beat):
+                    self._oom_kills = oom_kills()
                 self._reported(report)
+        except CutOffError as error:
+            died_there = self._ours or self._reaped(EXIT_SECONDS)
+            return None if died_there else _broke_protocol(error)
         except ProtocolError as error:
             self.kill()
-            return "protocol", f"The worker broke the protocol: {error}."
-        return None, ""
+            return _broke_protocol(error)
+        return None
 
 
-def describe(returncode: int) -> tuple[Cause, str]:
-    """One word and one sentence for how a process ended (`subprocess`'s convention: negative = signal)."""
-    if returncode >= 0:
-        return "exit", f"The worker exited with code {returncode}."
-    if returncode == -signal.SIGKILL:
-        return "killed", "The worker was killed (SIGKILL)."
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    return "signal", f"The worker died of {name}."
+def _broke_protocol(error: ProtocolError) -> Death:
+    return Death("protocol", f"The worker broke the protocol: {error}.")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from lmx.backends.base import Info, Logprob, Token
 from lmx.engine.intake import Ready
 from lmx.engine.text import Detokenizer, StopFinder
-from lmx.machines.frames import Finish
+from lmx.machines.frames import Finish, Resume
 from lmx.machines.types import CacheReport, Likely, TokenLogprob
 
 
@@ -33,10 +33,13 @@ class Sequence:
         self.common: dict[int, int] = {}
         """How many tokens its prompt begins with that another one's does too, by that one's id."""
         self.written: list[int] = []
+        """By this worker."""
         self._info = info
         self._detokenizer = Detokenizer(info.token_bytes)
         self._stops = StopFinder(ready.generation.stop)
         self._logprobs = Held()
+        self._owed, self._told_ahead = "", 0
+        self._take_up(ready.resume)
 
     @property
     def remaining(self) -> int:
@@ -50,8 +53,13 @@ class Sequence:
     @property
     def rereads(self) -> bool:
         """Every prompt token's logits are wanted, so none may come from the cache."""
+        return self.generation.audit or self.tells_prompt
+
+    @property
+    def tells_prompt(self) -> bool:
+        """The prompt's log-probabilities are wanted; who has written anything has told them."""
         generation = self.generation
-        return generation.audit or (generation.echo and generation.logprobs is not None)
+        return generation.echo and generation.logprobs is not None and not self.ready.written
 
     def explain(self, report: CacheReport) -> None:
         """Remember why not more of the prompt was known, and which message differed."""
@@ -78,7 +86,25 @@ class Sequence:
             text += self._stops.flush()
         finish = Finish("stop") if self._stops.found else Finish(event.reason) if event.reason is not None else None
         self._logprobs.show(len(text), everything=finish is not None and not self._stops.found)
-        return text, finish
+        return self._news(text), finish
+
+    def _take_up(self, resume: Resume) -> None:
+        """As if this worker had written and told what another one did.
+
+        That one may have told more than `token_ids` say: text of tokens that are to be written again.
+        """
+        decoded = "".join([self._detokenizer.feed(token) for token in resume.token_ids])
+        text = self._stops.feed(decoded)
+        self._logprobs.skip(len(decoded), len(text))
+        self._owed = text[resume.characters :]
+        self._told_ahead = max(0, resume.characters - len(text))
+
+    def _news(self, text: str) -> str:
+        """What of the text that comes now was not told before."""
+        cut = min(self._told_ahead, len(text))
+        self._told_ahead -= cut
+        owed, self._owed = self._owed, ""
+        return owed + text[cut:]
 
     def logprobs(self) -> tuple[TokenLogprob, ...]:
         """Those of the text that was shown since the last call."""
@@ -103,6 +129,11 @@ class Held:
     def add(self, logprob: TokenLogprob, characters: int) -> None:
         self._decoded += characters
         self._waiting.append((self._decoded, logprob))
+
+    def skip(self, decoded: int, told: int) -> None:
+        """So much text came, and was told, before: the log-probabilities with it."""
+        self._decoded += decoded
+        self._told += told
 
     def show(self, characters: int, *, everything: bool) -> None:
         """So many more characters were told; `everything`: the text is complete."""

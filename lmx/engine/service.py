@@ -6,6 +6,7 @@ import time
 from typing import NoReturn
 
 from lmx.backends.base import Backend, EngineFatal
+from lmx.engine.beat import TOKEN_SECONDS, UNMEASURED, Work, patience
 from lmx.engine.intake import Ready
 from lmx.engine.jobs import Job, Jobs
 from lmx.engine.loop import Engine
@@ -31,10 +32,16 @@ Inbox = queue.SimpleQueue[Command]
 
 class Service:
     def __init__(
-        self, channel: Channel[frames.Command, frames.Report], inbox: Inbox, backend: Backend, engine: Engine
+        self,
+        channel: Channel[frames.Command, frames.Report],
+        inbox: Inbox,
+        backend: Backend,
+        engine: Engine,
+        work: Work,
     ) -> None:
         self._channel = channel
         self._inbox = inbox
+        self._work = work
         self._backend = backend
         self._engine = engine
         self._jobs = Jobs(backend)
@@ -49,10 +56,16 @@ class Service:
         """Until a Shutdown comes."""
         while True:
             self._obey_all()
+            self._work.begin(patience(self._engine.longest_step, disk=self._engine.known.on_disk))
             self._tell(self._engine.step())
-            if (embedded := self._jobs.step()) is not None:
-                self._channel.send(embedded)
+            self._compute_jobs()
             self._report()
+
+    def _compute_jobs(self) -> None:
+        if not self._jobs.idle:
+            self._work.begin(max(UNMEASURED, TOKEN_SECONDS * self._jobs.turn_tokens))
+        if (embedded := self._jobs.step()) is not None:
+            self._channel.send(embedded)
 
     def _tell(self, step: frames.Step) -> None:
         """Send what the step did; when steps are short, together with what the next ones do.
@@ -73,7 +86,9 @@ class Service:
         """Take in what has come; wait for something while there is nothing to compute."""
         while self._idle or not self._inbox.empty():
             busy = not self._idle
-            self._obey(self._next())
+            command = self._next()
+            self._work.begin(UNMEASURED)
+            self._obey(command)
             if busy and self._idle:
                 self._report()
 
@@ -90,18 +105,22 @@ class Service:
         """What has come. While nothing does, an idle engine writes what it knows to the disk, a prompt at a time."""
         pause = SETTLED_SECONDS
         while self._idle and self._engine.known.unsaved:
+            self._work.rest()
             try:
                 return self._inbox.get(timeout=pause)
             except queue.Empty:
+                self._work.begin(UNMEASURED)
                 self._engine.known.save_one()
                 pause = BETWEEN_SAVES
+        if self._idle:
+            self._work.rest()
         return self._inbox.get()
 
     def _obey(self, command: Command) -> None:
         match command:
             case Ready(seq):
                 if self._arrived(seq):
-                    self._channel.send(frames.Accepted(seq, len(command.prompt), command.echo, command.cut))
+                    self._channel.send(frames.Accepted(seq, command.asked_tokens, command.echo, command.cut))
                     self._engine.insert(command)
             case Job(job):
                 if self._arrived(job):
@@ -116,7 +135,9 @@ class Service:
             case frames.Probe(number):
                 self._channel.send(frames.Probed(number))
             case frames.TrimCaches():
+                self._engine.known.trim()
                 self._backend.trim()
+                self._channel.send(self._telemetry.read(time.monotonic()))
             case frames.Shutdown():
                 self._engine.known.close(SAVE_SECONDS)
                 self._backend.close()

@@ -1,12 +1,13 @@
 """How the engine does, in one frame a second at most."""
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from lmx.backends.base import Stats
-from lmx.engine.memory import ProcessMemory
+from lmx.engine.memory import ProcessMemory, open_files
 from lmx.machines import frames
 
 SECONDS = 1.0
@@ -65,6 +66,8 @@ class Telemetry:
             accepted=stats.accepted,
             speculating=stats.speculating,
             chunk=self._counts.chunk,
+            handles=open_files(),
+            threads=threading.active_count(),
         )
 
 

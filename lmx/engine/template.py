@@ -1,12 +1,19 @@
 """Chat templates: Jinja in a sandbox, with what Hugging Face templates expect to find."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+RENDER_SECONDS = 2.0
+"""Of this thread's CPU time; a busy machine is no template's fault."""
+EACH = "lmx_each"
 
 
 class TemplateError(Exception):
@@ -21,14 +28,27 @@ def _tojson(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
+class _Generator(CodeGenerator):
+    """Leads what each loop iterates over through the filter EACH."""
+
+    def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:  # noqa: N802 - Jinja's name
+        for loop in list(node.find_all(nodes.For)):
+            loop.iter = nodes.Filter(loop.iter, EACH, [], [], None, None, lineno=loop.lineno)
+        super().visit_Template(node, frame)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    code_generator_class = _Generator
+
+
 class ChatTemplate:
-    """One compiled template. Raises TemplateError when its source is no valid Jinja."""
+    """One compiled template, for one thread. Raises TemplateError when its source is no valid Jinja."""
 
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
+        self._until = 0.0
+        environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.filters["tojson"] = _tojson  # Jinja's own escapes for HTML
+        environment.filters[EACH] = self._each
         environment.globals.update(
             raise_exception=_refuse,
             strftime_now=lambda form: datetime.now().astimezone().strftime(form),
@@ -43,9 +63,17 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool = True) -> str:
         """The prompt's text, ready for the assistant's answer with `generation_prompt`."""
+        self._until = time.thread_time() + RENDER_SECONDS
         try:
             return self._template.render(messages=list(messages), add_generation_prompt=generation_prompt)
         except jinja2.TemplateError as error:
             raise TemplateError(f"The model's chat template fails on these messages: {error.message}") from error
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
             raise TemplateError(f"The model's chat template fails on these messages: {error}") from error
+
+    def _each(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The same items, while there is time."""
+        for item in items:
+            if time.thread_time() > self._until:
+                raise TemplateError(f"The model's chat template ran for more than {RENDER_SECONDS:g} s.")
+            yield item

@@ -1,9 +1,11 @@
-"""The worker process: one model, an engine thread that alone touches the backend, an intake thread, a reader thread.
+"""The worker process: one model; threads for the engine, which alone touches the backend, intake, reading and beats.
 
 Started as `python -m lmx.engine.worker FD`. It ends when it is told to, when its model cannot be loaded, and at once
-when the main process is gone (end of file on its socket).
+when the main process is gone (end of file on its socket, another parent, or as the kernel says).
 """
 
+import ctypes
+import faulthandler
 import os
 import queue
 import signal
@@ -15,6 +17,8 @@ from typing import NoReturn, assert_never
 from lmx.backends.base import EngineFatal, Info, LoadAborted, LoadError
 from lmx.backends.registry import open_backend
 from lmx.engine.assembly import assemble
+from lmx.engine.beat import Heart, Work
+from lmx.engine.digest import digest
 from lmx.engine.intake import Intake
 from lmx.engine.jobs import JobIntake
 from lmx.engine.service import Inbox, Service
@@ -27,6 +31,7 @@ LOAD_FAILED = 65
 """Exit code (EX_DATAERR) after a LoadFailed frame."""
 BROKEN = 70
 """Exit code (EX_SOFTWARE) after a Broken frame."""
+PR_SET_PDEATHSIG = 1
 
 
 class WorkerMain:
@@ -34,11 +39,14 @@ class WorkerMain:
         self._channel = channel
         self._inbox: Inbox = queue.SimpleQueue()
         self._prompts: queue.SimpleQueue[frames.Insert | frames.Embed] = queue.SimpleQueue()
+        self._work = Work()
+        self._unwanted = False
 
     def run(self) -> NoReturn:
         """The engine thread's whole life."""
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._channel.send(frames.Hello(frames.PROTOCOL, os.getpid()))
+        Heart(self._channel, self._work).start()
         self._load().run()
 
     def _load(self) -> Service:
@@ -51,20 +59,24 @@ class WorkerMain:
             backend = open_backend(spec.backend)
             info = backend.load(spec, self._progress)
             intake, jobs = Intake(backend, info), JobIntake(backend, info)
+            files = digest(spec)
         except (LoadError, TemplateError) as error:
             self._channel.send(frames.LoadFailed(str(error)))
             sys.exit(LOAD_FAILED)
+        except MemoryError as error:
+            self._channel.send(frames.LoadFailed(_out_of_memory(error)))
+            sys.exit(LOAD_FAILED)
         except LoadAborted:
             sys.exit(0)
-        service = Service(self._channel, self._inbox, backend, assemble(backend, info, spec))
+        service = Service(self._channel, self._inbox, backend, assemble(backend, info, spec), self._work)
         threading.Thread(target=self._prepare, args=(intake, jobs), name="intake", daemon=True).start()
-        self._channel.send(frames.Loaded(_told(info)))
+        self._channel.send(frames.Loaded(_told(info, files)))
         return service
 
     def _progress(self, fraction: float) -> bool:
-        """Report it; False once a Shutdown is waiting, which is all that can wait during a load."""
+        """Report it; False once a Shutdown is waiting."""
         self._channel.send(frames.LoadProgress(fraction))
-        return self._inbox.empty()
+        return not self._unwanted
 
     def _read(self) -> None:
         """The reader thread: cancels overtake prompts that are still being tokenised."""
@@ -72,9 +84,10 @@ class WorkerMain:
             match command:
                 case frames.Insert() | frames.Embed():
                     self._prompts.put(command)
-                case frames.Load() | frames.WarmUp() | frames.Cancel() | frames.Shutdown():
+                case frames.Shutdown():
+                    self._unwanted = True
                     self._inbox.put(command)
-                case frames.Probe() | frames.TrimCaches():
+                case frames.Load() | frames.WarmUp() | frames.Cancel() | frames.Probe() | frames.TrimCaches():
                     self._inbox.put(command)
                 case _:
                     assert_never(command)
@@ -87,7 +100,11 @@ class WorkerMain:
             self._inbox.put(intake.prepare(asked) if isinstance(asked, frames.Insert) else jobs.prepare(asked))
 
 
-def _told(info: Info) -> ModelInfo:
+def _out_of_memory(error: MemoryError) -> str:
+    return f"out of memory: {error}" if str(error) else "out of memory"
+
+
+def _told(info: Info, files: str) -> ModelInfo:
     return ModelInfo(
         backend_version=info.version,
         context=info.context,
@@ -100,6 +117,7 @@ def _told(info: Info) -> ModelInfo:
         scores=bool(info.pair),
         prefix=info.prefix,
         speculation=info.speculation,
+        digest=files,
     )
 
 
@@ -109,7 +127,16 @@ def _end_with_the_thread(failed: threading.ExceptHookArgs) -> None:
     os._exit(BROKEN)
 
 
+def _die_with_the_parent() -> None:
+    """SIGKILL when the thread that started this process ends, on Linux: whatever native code is doing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> NoReturn:
+    _die_with_the_parent()
+    if sys.stderr is not None:
+        faulthandler.enable()  # where native code crashed
     for number in (signal.SIGINT, signal.SIGTERM):  # a service manager signals the whole group; the parent decides
         signal.signal(number, signal.SIG_IGN)
     threading.excepthook = _end_with_the_thread
@@ -119,6 +146,9 @@ def main() -> NoReturn:
         WorkerMain(channel).run()
     except EngineFatal as error:
         channel.send(frames.Broken(str(error)))
+        sys.exit(BROKEN)
+    except MemoryError as error:
+        channel.send(frames.Broken(_out_of_memory(error)))
         sys.exit(BROKEN)
 
 

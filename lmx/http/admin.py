@@ -66,14 +66,14 @@ async def adapt(request: web.Request) -> web.Response:
 async def end_safe_mode(request: web.Request) -> web.Response:
     """Let models load by themselves again, after a crash loop."""
     gateway = request.app[GATEWAY]
-    _check_origin(request)
+    check_origin(request)
     return json(await ask(gateway.crash_loop, crash_loop.Release, gateway.board_seconds))
 
 
 def _named(request: web.Request) -> str:
     """The model that an admin means, and may mean."""
     name = request.match_info["id"]
-    _check_origin(request)
+    check_origin(request)
     if name not in request.app[GATEWAY].models:
         raise model_not_found(name)
     return name
@@ -95,7 +95,7 @@ async def _settle(request: web.Request, name: str, command: Command) -> web.Resp
     return json(ModelState(reply.model, reply.state))
 
 
-def _check_origin(request: web.Request) -> None:
+def check_origin(request: web.Request) -> None:
     """Most of these posts have no body, so a browser would let any page send them."""
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.host:

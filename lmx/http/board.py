@@ -11,6 +11,9 @@ from lmx.http.mailbox import ask
 
 SERVER = "server"
 MODEL = "model:"
+MEMORY = "memory"
+ADMISSION = "admission"
+ALIAS = "alias:"
 
 
 async def read(request: web.Request) -> Board:

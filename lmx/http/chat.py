@@ -19,7 +19,9 @@ from lmx.http.stream import stream
 
 async def create(request: web.Request) -> web.StreamResponse:
     asked = parse(await read_json(request), ChatRequest, request.app[GATEWAY])
-    async with Exchange(request, "chatcmpl", asked.model, asked.generations(), "messages", asked.choices) as exchange:
+    asks = asked.generations()
+    exchange = Exchange(request, "chatcmpl", asked.model, asks, "messages", asked.choices, asked.keep_alive)
+    async with exchange:
         if asked.stream:
             return await stream(request, exchange, ChatChunks(exchange, asked))
         return await send_json(request, await _reply(exchange, asked))

@@ -21,7 +21,9 @@ from lmx.machines.types import TokenLogprob
 
 async def create(request: web.Request) -> web.StreamResponse:
     asked = parse(await read_json(request), CompletionRequest, request.app[GATEWAY])
-    async with Exchange(request, "cmpl", asked.model, asked.generations(), "prompt", asked.choices) as exchange:
+    asks = asked.generations()
+    exchange = Exchange(request, "cmpl", asked.model, asks, "prompt", asked.choices, asked.keep_alive)
+    async with exchange:
         if asked.stream:
             return await stream(request, exchange, TextChunks(exchange, asked))
         return await send_json(request, await _reply(exchange, asked))

@@ -41,6 +41,7 @@ REFUSALS: Mapping[RefusalKind, Answer] = {
     RefusalKind.MEMORY_PRESSURE: Answer(503, SERVER),
     RefusalKind.QUEUE_TIMEOUT: Answer(429, "rate_limit_error"),
     RefusalKind.REQUEST_QUARANTINED: Answer(400, INVALID),
+    RefusalKind.DUPLICATE: Answer(409, INVALID),
 }
 
 # A time-out is 504: we, not the client (408), were too slow, and nothing broke (500). An abort is on purpose: 503.
@@ -114,7 +115,7 @@ def of_refusal(refusal: Refusal, param: str | None = None) -> ApiError:
     headers: dict[str, str] = {}
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after)))
-    elif status >= 429:
+    elif status == 409 or status >= 429:
         headers["x-should-retry"] = "false"
     blamed = refusal.param or (param if status == 400 else None)
     return ApiError(status, refusal.message, refusal.kind.value, blamed, type=type_, headers=headers)

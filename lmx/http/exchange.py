@@ -19,6 +19,7 @@ from lmx.http.gateway import GATEWAY, POST
 from lmx.http.mailbox import Item, Mailbox
 from lmx.http.record import RECORD
 from lmx.http.replies import PromptDetails, Truncated
+from lmx.http.terms import terms_of
 from lmx.machines.types import CacheReport, Cut, Embedding, FinishReason, Generation, TokenLogprob, Usage
 
 
@@ -60,10 +61,11 @@ class Exchange:
         generations: Sequence[Generation | Embedding],
         blame: str,
         n: int = 1,
+        keep_alive: float | None = None,
     ) -> None:
         """`prefix` begins the reply's id; `blame` is the field that a refused prompt is put down to.
 
-        Every `n` generations in a row are choices for the same prompt.
+        Every `n` generations in a row are choices for the same prompt. `keep_alive`: seconds that the model is to stay.
         """
         self.id = f"{prefix}-{uuid4().hex}"
         self.model = model
@@ -72,9 +74,10 @@ class Exchange:
         self.reports: dict[int, CacheReport] = {}
         self._usages: dict[int, Usage] = {}
         self._n = n
+        self._keep_alive = keep_alive
         self._spoke = False
         self._admission = request.app[GATEWAY].admission
-        self._client = request.remote or "unknown"
+        self._terms = terms_of(request, request.app[GATEWAY].request_seconds)
         self._mailbox = Mailbox(request.app[POST])
         self._record = request[RECORD]
         self._record.note(model=model, sequences=len(generations))
@@ -96,7 +99,19 @@ class Exchange:
             name = f"{self.id}-{index}" if len(self) > 1 else self.id
             self._open[index] = name
             sink = self._mailbox.sink(index)
-            self._admission.tell(admission.Submit(name, self.model, self._client, generation, sink, self.id))
+            ask = admission.Submit(
+                name,
+                self.model,
+                self._terms.client,
+                generation,
+                sink,
+                self.id,
+                self._terms.seconds,
+                self._terms.key,
+                self._terms.retry,
+                self._keep_alive,
+            )
+            self._admission.tell(ask)
         return self
 
     async def __aexit__(

@@ -1,20 +1,28 @@
-"""GET /healthz, /livez, /readyz and /metrics"""
+"""GET /healthz, /livez, /startupz, /readyz, /admin/health and /metrics: three questions that are kept apart.
+
+Alive: the loop turns. Ready: a model answers. Healthy: nothing is wrong anywhere.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import prometheus_client
 from aiohttp import web
-from msgspec import Struct
 
-from lmx.actors.messages.journal import Board
-from lmx.http import board
+from lmx.actors.messages.vitals import Look
+from lmx.http import board, checks, readiness
 from lmx.http.errors import RETRY_SECONDS
+from lmx.http.gateway import GATEWAY
+from lmx.http.mailbox import ask
+from lmx.http.readiness import Readiness
 from lmx.http.respond import json
 
+R = TypeVar("R")
 
-class Readiness(Struct, frozen=True):
-    ready: bool
-    reason: str
-    models: dict[str, str]
-    """State by name."""
+QUEUED = "lmx_queued_requests"
+SILENT_JOURNAL = Readiness(False, "The journal does not answer.", {})
 
 
 async def live(_: web.Request) -> web.Response:
@@ -22,32 +30,62 @@ async def live(_: web.Request) -> web.Response:
     return json({"ok": True})
 
 
-async def ready(request: web.Request) -> web.Response:
+async def started(request: web.Request) -> web.Response:
+    """The start is over: from now on /livez and /readyz tell more."""
     try:
-        verdict = judge(await board.read(request))
+        views = board.by_actor(await board.read(request))
     except TimeoutError:
-        verdict = Readiness(False, "The journal does not answer.", {})
-    answer = json(verdict, 200 if verdict.ready else 503)
-    if not verdict.ready:
-        answer.headers["Retry-After"] = str(RETRY_SECONDS)
-    return answer
+        return _or_503(False, {"started": False, "reason": SILENT_JOURNAL.reason})
+    state = views[board.SERVER].state if board.SERVER in views else "unknown"
+    over = state not in ("unknown", "starting", "recovering")
+    return _or_503(over, {"started": over, "reason": "" if over else f"The server is {state}."})
 
 
-def judge(known: Board) -> Readiness:
-    """Ready: the server serves, and at least one model has passed its canary."""
-    views = board.by_actor(known)
-    models = {
-        actor.removeprefix(board.MODEL): view.state for actor, view in views.items() if actor.startswith(board.MODEL)
-    }
-    server = views[board.SERVER].state if board.SERVER in views else "unknown"
-    if server != "serving":
-        return Readiness(False, f"The server is {server}.", models)
-    if "ready" not in models.values():
-        return Readiness(False, "No model is ready.", models)
-    return Readiness(True, "", models)
+async def ready(request: web.Request) -> web.Response:
+    """A model has answered with a real token lately, or does so now; 503 says which has not, and for how long."""
+    try:
+        verdict = await readiness.find(request)
+    except TimeoutError:
+        verdict = SILENT_JOURNAL
+    return _or_503(verdict.ready, verdict)
+
+
+async def deep(request: web.Request) -> web.Response:
+    """Every part, with what is known of it; 503 when one of them is critical."""
+    gateway = request.app[GATEWAY]
+    known, vitals = await asyncio.gather(
+        in_time(board.read(request)), in_time(ask(gateway.physician, Look, gateway.look_seconds))
+    )
+    health = checks.examine(known, vitals, time.time(), queued())
+    return json(health, 503 if health.status == "critical" else 200)
 
 
 async def metrics(_: web.Request) -> web.Response:
     return web.Response(
         body=prometheus_client.generate_latest(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}
     )
+
+
+def queued() -> dict[str, int]:
+    """Requests that wait in admission, by model."""
+    waiting: dict[str, int] = {}
+    for metric in prometheus_client.REGISTRY.restricted_registry([QUEUED]).collect():
+        for sample in metric.samples:
+            name = sample.labels["model"]
+            waiting[name] = waiting.get(name, 0) + int(sample.value)
+    return waiting
+
+
+async def in_time(answer: Awaitable[R]) -> R | None:
+    """None when it did not come in time."""
+    try:
+        return await answer
+    except TimeoutError:
+        return None
+
+
+def _or_503(good: bool, body: object) -> web.Response:
+    answer = json(body, 200 if good else 503)
+    if not good:
+        answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    return answer

@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmx.http.errors import ApiError, internal, of_framework
+from lmx.http.gateway import GATEWAY
 from lmx.http.record import CLIENT_GONE, RECORD, Record
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -58,6 +59,9 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`."""
     record = request.get(RECORD) or Record(request)
     mark(response, record.id)
+    if request.app[GATEWAY].closing.on:
+        response.headers["Connection"] = "close"
+        response.force_close()
 
 
 def mark(response: web.StreamResponse, request_id: str) -> None:

@@ -15,14 +15,14 @@ from lmx.http.respond import json
 async def listing(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     views = await _views(request)
-    return json(Models(tuple(_model(name, gateway, views) for name in gateway.models)))
+    return json(Models(tuple(_model(name, gateway, views) for name in (*gateway.models, *gateway.aliases))))
 
 
 async def retrieve(request: web.Request) -> web.Response:
     """Ids may contain slashes; they are looked up, never made into a path."""
     gateway = request.app[GATEWAY]
     name = request.match_info["id"]
-    if name not in gateway.models:
+    if not gateway.offers(name):
         raise model_not_found(name)
     return json(_model(name, gateway, await _views(request)))
 
@@ -36,7 +36,9 @@ async def _views(request: web.Request) -> Mapping[str, MachineView]:
 
 
 def _model(name: str, gateway: Gateway, views: Mapping[str, MachineView]) -> Model:
-    view = views.get(board.MODEL + name)
+    """An alias shows the model that it means."""
+    moved = views.get(board.ALIAS + name)
+    view = views.get(board.MODEL + (name if moved is None else str(moved.facts.get("means"))))
     if view is None:
         return Model(id=name, created=gateway.started, state="unknown", facts={})
     return Model(id=name, created=gateway.started, state=view.state, reason=view.reason, facts=dict(view.facts))

@@ -52,6 +52,8 @@ class Common(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     choice: Any = None
     truncate: Truncate | None = None
     priority: Priority | None = None
+    keep_alive: Annotated[float, Meta(ge=-1, le=31_536_000)] | None = None
+    """Seconds that the model stays loaded after this request: -1 = for ever, 0 = not at all."""
     lmx_cache: bool | None = None
     """Tell how much of the prompt was known, and why not more."""
     user: Label | None = None
@@ -275,7 +277,7 @@ def _model(name: object, gateway: Gateway) -> str:
         raise ApiError(400, "you must provide a model parameter")
     if not isinstance(name, str):
         convert({"model": name}, _OnlyModel, {}, KNOWN)
-    if name not in gateway.models:
+    if not gateway.offers(str(name)):
         raise model_not_found(str(name))
     return str(name)
 

@@ -1,8 +1,10 @@
 """The one base of every machine: strict where python-statemachine is lenient, effects as data."""
 
 import re
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
+import msgspec
 from msgspec import Struct
 from statemachine import StateChart
 from statemachine.exceptions import TransitionNotAllowed
@@ -37,6 +39,9 @@ class Machine(StateChart[Any]):
     deadlines: ClassVar[dict[str, Deadline]] = {}
     """State → deadline; a state that waits for somebody else has one."""
 
+    remembers: ClassVar[Mapping[str, Any]] = {}
+    """What it knows besides its state: attribute → type. Nothing else may be kept: a replay has only this."""
+
     def __init__(self, **kwargs: Any) -> None:
         self._effects: list[Effect] = []
         super().__init__(**kwargs)
@@ -70,3 +75,22 @@ class Machine(StateChart[Any]):
     def deadline(self) -> Deadline | None:
         """Of the state it is in."""
         return self.deadlines.get(self.current)
+
+    def memory(self) -> dict[str, Any]:
+        """What it remembers, by attribute: with its state, all there is of it."""
+        return {name: getattr(self, name) for name in self.remembers}
+
+    @classmethod
+    def revived(cls, state: str, memory: Mapping[str, Any]) -> Self:
+        """One that is in `state` and has a `memory` that went through JSON; no effects come of it.
+
+        Raises ValueError for a state that it does not have, and for a memory that does not fit.
+        """
+        machine = cls()
+        if state not in machine.states_map:
+            raise ValueError(f"machine {cls.kind()} has no state {state!r}")
+        machine.current_state_value = state
+        for name, kind in cls.remembers.items():
+            if name in memory:
+                setattr(machine, name, msgspec.convert(memory[name], kind, str_keys=True))
+        return machine

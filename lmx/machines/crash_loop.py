@@ -51,3 +51,14 @@ class CrashLoopMachine(Machine):
 def unclean_starts(starts: Sequence[float], now: float) -> int:
     """How many of `starts` (unix times since the last clean stop, this one included) lie in the window."""
     return sum(1 for start in starts if 0 <= now - start <= WINDOW)
+
+
+def suspect(*, latest: str, last_start: float | None, panic: float | None) -> str:
+    """The model that may have taken the whole machine down: that which was loaded last, when the kernel panicked
+    (`panic`, unix time; None = never) after the last start that did not end cleanly. Empty = none."""
+    return latest if panic is not None and last_start is not None and panic > last_start else ""
+
+
+def restored(*, preload: tuple[str, ...], loaded: tuple[str, ...], suspect: str) -> tuple[str, ...]:
+    """What is loaded at the start, in this order; `loaded` are those that an unclean stop ended."""
+    return tuple(name for name in dict.fromkeys((*preload, *loaded)) if name != suspect)

@@ -8,13 +8,19 @@ from lmx.machines.base import Machine
 from lmx.machines.crash_loop import CrashLoopMachine
 from lmx.machines.loader import LoaderMachine
 from lmx.machines.model import ModelMachine
+from lmx.machines.pressure import PressureMachine
 from lmx.machines.sequence import SequenceMachine
 from lmx.machines.server import ServerMachine
+from lmx.machines.state_file import StateFileMachine
+from lmx.machines.swap import SwapMachine
 
 MACHINES: Mapping[str, type[Machine]] = {
     machine.kind(): machine
-    for machine in (ModelMachine, LoaderMachine, AdmissionMachine, CrashLoopMachine, ServerMachine, SequenceMachine)
-}
+    for machine in (
+        ModelMachine, LoaderMachine, AdmissionMachine, CrashLoopMachine, ServerMachine, SequenceMachine,
+        StateFileMachine, PressureMachine, SwapMachine,
+    )
+}  # fmt: skip
 NAMES = tuple(MACHINES)
 
 Format = Literal["mermaid", "dot", "table"]

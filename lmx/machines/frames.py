@@ -209,6 +209,10 @@ class Telemetry(Struct, frozen=True, kw_only=True, tag="telemetry"):
     """False: nothing to guess with, or it lost more than it won lately."""
     chunk: int = 0
     """Prompt tokens of the latest step's budget."""
+    handles: int = 0
+    """Files that the process has open; 0 = the platform does not tell."""
+    threads: int = 0
+    """Of the process, as Python knows them."""
 
 
 class Embedded(Struct, frozen=True, tag="embedded"):

@@ -13,6 +13,10 @@ class Evict(Effect, frozen=True):
     """Ask the chosen models to unload."""
 
 
+class Look(Effect, frozen=True):
+    """See whether what was given back counts as free by now, and look again if not."""
+
+
 class Grant(Effect, frozen=True):
     """Tell the first in the queue to load."""
 
@@ -26,11 +30,12 @@ class Next(Effect, frozen=True):
 
 
 class LoaderMachine(Machine):
-    """idle → reserving → (evicting → reserving) → spawning → settling → idle."""
+    """idle → reserving → (evicting → reserving) → (reclaiming → reserving) → spawning → settling → idle."""
 
     idle = State(initial=True)
     reserving = State()
     evicting = State()
+    reclaiming = State()
     spawning = State()
     settling = State()
 
@@ -40,7 +45,10 @@ class LoaderMachine(Machine):
     evict = reserving.to(evicting)
     evicted = evicting.to(reserving)
     eviction_refused = evicting.to(reserving)
-    withdrawn = reserving.to(idle) | evicting.to(idle) | spawning.to(settling)
+    reclaim = reserving.to(reclaiming)
+    look = reclaiming.to.itself(internal=True, on="look_again")
+    reclaimed = reclaiming.to(reserving)
+    withdrawn = reserving.to(idle) | evicting.to(idle) | reclaiming.to(idle) | spawning.to(settling)
     loaded = spawning.to(settling)
     released = spawning.to(settling)
     settled = settling.to(idle)
@@ -48,12 +56,16 @@ class LoaderMachine(Machine):
 
     deadlines = {
         "evicting": Deadline(45.0, "timed_out"),
+        "reclaiming": Deadline(2.0, "reclaimed"),
         "spawning": Deadline(900.0, "timed_out"),
         "settling": Deadline(0.05, "settled"),
     }
 
     def tell_refusal(self) -> None:
         self.emit(Refuse())
+
+    def look_again(self) -> None:
+        self.emit(Look())
 
     def on_enter_idle(self) -> None:
         self.emit(Next())
@@ -63,6 +75,9 @@ class LoaderMachine(Machine):
 
     def on_enter_evicting(self) -> None:
         self.emit(Evict())
+
+    def on_enter_reclaiming(self) -> None:
+        self.emit(Look())
 
     def on_enter_spawning(self) -> None:
         self.emit(Grant())

@@ -18,7 +18,7 @@ class SequenceMachine(Machine):
 
     prefill = waiting.to(prefilling) | prefilling.to.itself(internal=True)
     token = waiting.to(decoding) | prefilling.to(decoding) | decoding.to.itself(internal=True)
-    preempt = prefilling.to(waiting) | decoding.to(waiting)
+    interrupt = waiting.to.itself(internal=True) | prefilling.to(waiting) | decoding.to(waiting)
     finish = decoding.to(finished) | prefilling.to(finished)
     refuse = waiting.to(refused)
     fail = waiting.to(failed) | prefilling.to(failed) | decoding.to(failed)

@@ -13,7 +13,7 @@ class AskCrashLoop(Effect, frozen=True):
 
 
 class Preload(Effect, frozen=True):
-    """Load the models that are to be there from the start."""
+    """Load the models that are to be there from the start, one after the other."""
 
 
 class DrainAdmission(Effect, frozen=True):
@@ -42,11 +42,12 @@ class ServerMachine(Machine):
 
     start = starting.to(recovering)
     recovered = recovering.to(serving)
+    allowed = serving.to.itself(internal=True, on="preload")
     stop = (
         starting.to(unloading)
         | recovering.to(unloading)
         | serving.to(draining)
-        | draining.to(unloading)
+        | draining.to(unloading, on="hurry")
         | unloading.to(stopped, on="exit_at_once")
     )
     drained = draining.to(unloading)
@@ -61,13 +62,27 @@ class ServerMachine(Machine):
     timed_out = draining.to(unloading) | unloading.to(stopped, on="exit_at_once")
 
     deadlines = {"draining": Deadline(30.0, "timed_out"), "unloading": Deadline(8.0, "timed_out")}
+    hurried_seconds = 0.5
+    """What unloading may take for somebody who asked twice."""
+    remembers = {"_drain_seconds": float, "_hurried": bool}
 
     def __init__(self, drain_seconds: float = 30.0) -> None:
         self._drain_seconds = drain_seconds
+        self._hurried = False
         super().__init__()
 
     def deadline(self) -> Deadline | None:
-        return Deadline(self._drain_seconds, "timed_out") if self.current == "draining" else super().deadline()
+        if self.current == "draining":
+            return Deadline(self._drain_seconds, "timed_out")
+        if self.current == "unloading" and self._hurried:
+            return Deadline(self.hurried_seconds, "timed_out")
+        return super().deadline()
+
+    def hurry(self) -> None:
+        self._hurried = True
+
+    def preload(self) -> None:
+        self.emit(Preload())
 
     def exit_well(self) -> None:
         self.emit(Exit(0))
@@ -81,8 +96,10 @@ class ServerMachine(Machine):
     def on_enter_recovering(self) -> None:
         self.emit(AskCrashLoop())
 
-    def on_enter_serving(self) -> None:
-        self.emit(Preload())
+    def on_enter_serving(self, loads: bool) -> None:
+        """In safe mode nothing loads by itself; `allowed` follows when it ends."""
+        if loads:
+            self.preload()
 
     def on_enter_draining(self) -> None:
         self.emit(DrainAdmission())

@@ -64,6 +64,10 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bytes of freed buffers that MLX keeps, at most, and never more than its own limit; 0 = that limit."""
     mlx_wired_limit: int = 0
     """Bytes that MLX keeps from being paged out (macOS 15 and later); 0 = as mlx-lm sets it."""
+    keep_alive_seconds: float = 0.0
+    """How long it stays loaded while nobody asks for it; 0 = for ever."""
+    pinned: bool = False
+    """It is never unloaded for others, nor for being idle."""
     script: str = ""
     """What the fake backend acts out; empty for real ones."""
 
@@ -88,6 +92,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Numbers of an embedding; 0 = the model makes none."""
     scores: bool = False
     """It tells how relevant a document is to a query."""
+    digest: str = ""
+    """Of its files, by their sizes, times and samples."""
 
 
 class Chat(Struct, frozen=True, tag="chat"):
@@ -251,6 +257,8 @@ class RefusalKind(StrEnum):
     """It waited for its turn as long as it may."""
     REQUEST_QUARANTINED = "request_quarantined"
     """The same request has killed workers a short time ago."""
+    DUPLICATE = "duplicate_request"
+    """One with the same Idempotency-Key is at work."""
     DRAINING = "draining"
 
 

@@ -185,7 +185,7 @@ def test_admission_that_crashes_while_it_drains_is_drained(start: Start) -> None
 
 def test_admission_relaxes_as_far_as_it_may(start: Start) -> None:
     """When the last request of a full house ends, it is open again, and not merely less strict."""
-    house: Actors = start(fake("m"), limits=Limits(max_in_flight=1, throttle_at=1))
+    house: Actors = start(fake("m"), limits=Limits(max_in_flight=1))
     request, sink = house.submit("m", ask("x"))
     sink.wait_for(client.Finished)
     assert house.view("admission").state == "shedding"

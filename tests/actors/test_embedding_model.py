@@ -15,6 +15,7 @@ from lmx.machines.types import Embedding, FailureKind, ModelInfo, ModelSpec, Pai
 from tests.support import models
 from tests.support.house import GB, OUTCOMES, Actors, ask, fake
 from tests.support.inbox import Inbox
+from tests.support.scales import Weighs
 
 Start = Any
 EMBEDS = ModelInfo(
@@ -81,7 +82,7 @@ class Embedder:
 
     def __init__(self, launch: Launch) -> None:
         self.house = Actors()
-        arguments = (self.house.house, fake("e"), GB, None, self.house.loader, launch, Random(1))
+        arguments = (self.house.house, fake("e"), Weighs(GB), None, self.house.loader, launch, Random(1))
         self.ref: Address[model.Message] = Address(ModelActor.start(*arguments))
         self.house.models["e"] = self.ref
 

@@ -49,7 +49,7 @@ def test_every_request_hears_one_outcome(start: Start) -> None:
 
 
 def test_a_killed_worker_is_noticed_at_once_and_comes_back(start: Start) -> None:
-    """kill -9 in mid-stream: the stream fails within a second, another model does not notice, and it is ready again."""
+    """kill -9 in mid-stream: within a second a new worker is on its way, and another model does not notice."""
     house = start(fake("m", "step=0.01"), fake("other", "step=0.01"))
     house.load("m")
     _, stream = house.submit("m", ask("x" * 3000))
@@ -58,15 +58,14 @@ def test_a_killed_worker_is_noticed_at_once_and_comes_back(start: Start) -> None
     bystander.wait_for(client.Delta)
     os.kill(house.pid("m"), signal.SIGKILL)
     killed = time.monotonic()
-    failed = stream.wait_for(OUTCOMES)
+    house.until(lambda: house.path("model:m"), lambda path: "backoff" in path)
     assert time.monotonic() - killed < 1.0
-    assert isinstance(failed, client.Failed)
-    assert failed.failure.kind is FailureKind.WORKER_DIED
-    assert "SIGKILL" in failed.failure.message
     assert isinstance(bystander.wait_for(OUTCOMES), client.Finished)
     house.until(lambda: house.path("model:m"), lambda path: path.count("ready") == 2)
     assert house.path("model:m")[-6:] == ["backoff", "queued", "loading", "warming", "canary", "ready"]
     assert house.view("model:m").facts["restarts"] == 1
+    heard = len(text_of(stream))
+    house.until(lambda: len(text_of(stream)), lambda length: length > heard)
 
 
 def test_an_engine_that_breaks_says_why(start: Start) -> None:

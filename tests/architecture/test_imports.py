@@ -13,7 +13,13 @@ PACKAGE = ROOT / "lmx"
 # folder → what of ours it may import (module prefixes), and which third-party packages
 OURS: dict[str, set[str]] = {
     "machines": {"lmx.machines"},
-    "actors/messages": {"lmx.actors.messages", "lmx.machines.types", "lmx.machines.frames"},
+    "actors/messages": {
+        "lmx.actors.messages",
+        "lmx.machines.types",
+        "lmx.machines.frames",
+        "lmx.machines.canary",
+        "lmx.machines.lasting",
+    },
     "actors": {"lmx.actors", "lmx.machines"},
     "http": {"lmx.http", "lmx.actors.messages", "lmx.machines.types", "lmx.machines.limits", "lmx"},
     "engine": {

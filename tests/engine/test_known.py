@@ -104,3 +104,19 @@ def test_what_memory_has_no_room_for_is_still_found_on_disk(tmp_path: Path) -> N
     bench.engine.known.close(10.0)
     bench.answer(3, Text("a" * 600 + "!"))
     assert bench.cached[3] == 600
+
+
+def test_when_memory_is_short_nothing_is_kept(tmp_path: Path) -> None:
+    """All handles are dropped at once, without a detour by the disk; what is on disk stays known."""
+    tier = disk(tmp_path)
+    bench = EngineBench(context=2000, disk=tier)
+    bench.answer(1, Text("a" * 600))
+    bench.engine.known.close(5.0)
+    bench.answer(2, Text("b" * 600))
+    bench.engine.known.trim()
+    assert bench.backend.kept == set()
+    assert bench.engine.known.kept().nbytes == 0
+    assert not bench.engine.known.unsaved
+    bench.answer(3, Text("a" * 600))
+    bench.answer(4, Text("b" * 600))
+    assert (bench.cached[3], bench.cached[4]) == (599, 0)

@@ -1,10 +1,14 @@
 """Chat templates."""
 
+import time
+
 import pytest
 
 from lmx.engine.template import ChatTemplate, TemplateError
 
 HELLO = [{"role": "user", "content": "hello"}]
+
+NESTED = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
 
 def render(source: str, messages: list[dict[str, str]] = HELLO) -> str:
@@ -32,6 +36,25 @@ def test_a_template_that_fails_is_an_answer_not_a_crash(source: str) -> None:
     """Errors inside a template become TemplateError."""
     with pytest.raises(TemplateError):
         render(source)
+
+
+@pytest.mark.parametrize("source", ["{% for i in range(10**9) %}{% endfor %}", NESTED])
+def test_a_template_that_loops_ends(source: str) -> None:
+    """F46: too large a range is refused at once, too many of them after two seconds of computing."""
+    before = time.thread_time()
+    with pytest.raises(TemplateError):
+        render(source)
+    assert time.thread_time() - before < 3
+
+
+def test_a_loop_knows_where_it_is() -> None:
+    """Its limit hides neither its length nor its ends, and constants, conditions, recursion and else still work."""
+    source = (
+        "{% for i in [1, 2] %}{{ loop.index }}/{{ loop.length }}{% if loop.last %}.{% endif %}{% endfor %}"
+        "{% for i in range(4) if i > 2 %}{{ i }}{% endfor %}{% for i in nothing %}{% else %}-{% endfor %}"
+        "{% for i in [[[]]] recursive %}({{ loop(i) }}){% endfor %}"
+    )
+    assert render(source) == "1/22/2.3-(())"
 
 
 def test_a_broken_template_is_found_at_load_with_its_line() -> None:

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 
 from lmx.http import application
 from lmx.http.gateway import Gateway
-from tests.support.dummies import DummyAdmission, DummyJournal, view
+from tests.support.dummies import DummyAdmission, DummyJournal, DummyPhysician, view
 from tests.support.inbox import Inbox
 
 
@@ -74,6 +74,8 @@ async def serve() -> AsyncIterator[Serve]:
             admission=admission,
             journal=journal,
             crash_loop=Inbox(),
+            physician=DummyPhysician(),
+            prove=lambda _: None,
             models=("m", "org/n"),
             diagram=draw,
             started=1_700_000_000,

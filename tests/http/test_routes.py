@@ -72,45 +72,7 @@ async def test_models_are_listed_while_the_journal_is_stuck(serve: Serve) -> Non
     assert (status, [model["state"] for model in body["data"]]) == (200, ["unknown", "unknown"])
 
 
-# --- health ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/livez"])
-async def test_liveness_depends_on_nothing(serve: Serve, path: str) -> None:
-    """A stuck journal is no reason to restart the process."""
-    served = await serve()
-    served.journal.board = None
-    assert (await served.get(path))[0] == 200
-
-
-READY = [
-    ("serving", "ready", 200, ""),
-    ("serving", "loading", 503, "No model is ready."),
-    ("draining", "ready", 503, "The server is draining."),
-    ("starting", "ready", 503, "The server is starting."),
-]
-
-
-@pytest.mark.parametrize(("server", "model", "status", "reason"), READY)
-async def test_readiness_is_what_the_machines_say(
-    serve: Serve, server: str, model: str, status: int, reason: str
-) -> None:
-    """Ready: the server serves and a model has passed its canary; else 503: what is missing, and Retry-After."""
-    served = await serve(journal=DummyJournal(view("server", server, "Server"), view("model:m", model)))
-    got, headers, body = await served.get("/readyz")
-    assert ("Retry-After" in headers) == (status == 503)
-    assert (got, body) == (status, {"ready": status == 200, "reason": reason, "models": {"m": model}})
-
-
-@pytest.mark.parametrize("stuck", [True, False])
-async def test_an_unknown_server_is_not_ready(serve: Serve, stuck: bool) -> None:
-    """A journal that does not answer, or knows nothing, is not ready."""
-    served = await serve(journal=DummyJournal(), board_seconds=0.01 if stuck else 5)
-    if stuck:
-        served.gateway.journal.board = None  # type: ignore[attr-defined]
-    status, _, body = await served.get("/readyz")
-    assert (status, body["ready"]) == (503, False)
-    assert ("journal" in body["reason"]) == stuck
+# --- metrics --------------------------------------------------------------------------------------------------------
 
 
 async def test_metrics_count_requests_by_route(served: Served) -> None:

@@ -48,13 +48,13 @@ def test_a_failed_warm_up_is_no_reason_not_to_sing() -> None:
 
 
 @pytest.mark.parametrize("state", ["loading", "warming", "canary", "ready"])
-def test_a_death_in_any_living_state_backs_off_and_ends_what_ran(state: str) -> None:
-    """A worker's exit fails what the worker held, gives the memory back, and schedules a retry."""
+def test_a_death_in_any_living_state_backs_off_and_holds_what_ran(state: str) -> None:
+    """A worker's exit interrupts what the worker held, gives the memory back, and schedules a retry."""
     born = machine(*READY[: {"loading": 2, "warming": 3, "canary": 4, "ready": 5}[state]])
-    abort, give_back, schedule = born.step("worker_exited", **DIES)
+    *_, interrupt, give_back, schedule = born.step("worker_exited", **DIES)
     assert born.current == "backoff"
-    assert isinstance(abort, life.AbortRunning)
-    assert abort.failure.kind is FailureKind.WORKER_DIED
+    assert isinstance(interrupt, life.Interrupt)
+    assert interrupt.failure.kind is FailureKind.WORKER_DIED
     assert isinstance(give_back, life.GiveBackMemory)
     assert schedule == life.Schedule(0.0, "retry")
 

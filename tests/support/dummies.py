@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from lmx.actors.messages import admission, caller, journal
 from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Refused
 from lmx.actors.messages.journal import Board, MachineView, Transition
+from lmx.actors.messages.vitals import Look, Vitals
 from lmx.machines.types import Failure, FailureKind, FinishReason, Generation, Refusal, RefusalKind, Usage
 from tests.support.inbox import Inbox
 
@@ -142,6 +143,19 @@ class DummyJournal:
     def tell(self, message: journal.Message) -> None:
         if isinstance(message, journal.Read) and self.board is not None:
             threading.Thread(target=message.reply_to.tell, args=(self.board,), daemon=True).start()
+
+
+class DummyPhysician:
+    """Sees `vitals`; with None it looks for ever."""
+
+    def __init__(self) -> None:
+        self.vitals: Vitals | None = Vitals(
+            memory_total=100, memory_available=50, process_bytes=1, disk_free=10**10, files_open=10, files_limit=100
+        )
+
+    def tell(self, message: Look) -> None:
+        if self.vitals is not None:
+            threading.Thread(target=message.reply_to.tell, args=(self.vitals,), daemon=True).start()
 
 
 def view(actor: str, state: str, machine: str = "Model", **facts: journal.Fact) -> MachineView:

@@ -10,18 +10,21 @@ import pykka
 
 from lmx.actors.admission import AdmissionActor
 from lmx.actors.base import Address, House
+from lmx.actors.dossier import BLANK, Dossier
 from lmx.actors.journal import JournalActor
 from lmx.actors.loader import LoaderActor
 from lmx.actors.messages import admission, caller, client, journal, state
 from lmx.actors.model import ModelActor
-from lmx.actors.ports import MemoryGauge
+from lmx.actors.ports import MemoryGauge, Scales
 from lmx.actors.supervisor import SupervisorActor
 from lmx.actors.timers import TimerThread
 from lmx.machines.admission import Limits
 from lmx.machines.canary import Record
+from lmx.machines.liveness import USUAL, Patience
 from lmx.machines.types import Adapter, Chat, Generation, ModelSpec, Sampling
 from lmx.system import ProcessLauncher, SystemClock
 from tests.support.inbox import Inbox
+from tests.support.scales import Weighs
 
 V = TypeVar("V")
 GB = 1_000_000_000
@@ -52,9 +55,13 @@ class Actors:
         *specs: ModelSpec,
         gauge: MemoryGauge | None = None,
         need: int = GB,
+        scales: Scales | None = None,
         record: Record | None = None,
         limits: Limits | None = None,
         request_seconds: float = 600.0,
+        queue_seconds: float = 30.0,
+        patience: Patience = USUAL,
+        dossier: Dossier = BLANK,
     ) -> None:
         self.escalations: list[str] = []
         self._ids = count()
@@ -62,16 +69,17 @@ class Actors:
         self.timers = TimerThread(self.clock)
         self.timers.start()
         self.supervisor = self._address(SupervisorActor.start(self.clock, self.escalations.append))
-        self.journal = self._address(JournalActor.start(self.supervisor))
+        self.records: Inbox[journal.Record] = Inbox()
+        self.journal = self._address(JournalActor.start(self.supervisor, self.records))
         self.state: Inbox[state.Message] = Inbox()
-        self.house = House(self.journal, self.state, self.supervisor, self.timers, self.clock)
+        self.house = House(self.journal, self.state, self.supervisor, self.timers, self.clock, strict=True)
         self.models: dict[str, Address[Any]] = {}
         self.loader = self._address(LoaderActor.start(self.house, gauge or Plenty(), 0.9, self.models))
         for spec in specs:
-            arguments = (self.house, spec, need, record, self.loader, ProcessLauncher(), Random(1))
-            self.models[spec.name] = self._address(ModelActor.start(*arguments))
+            arguments = (self.house, spec, scales or Weighs(need), record, self.loader, ProcessLauncher(), Random(1))
+            self.models[spec.name] = self._address(ModelActor.start(*arguments, dossier, patience))
         self.admission = self._address(
-            AdmissionActor.start(self.house, self.models, limits or Limits(), request_seconds)
+            AdmissionActor.start(self.house, self.models, limits or Limits(), request_seconds, queue_seconds)
         )
 
     def _address(self, actor: pykka.ActorRef[Any]) -> Address[Any]:
@@ -83,11 +91,12 @@ class Actors:
         self.timers.stop()
 
     def submit(
-        self, model: str, generation: Generation, client_name: str = "me", group: str = ""
+        self, model: str, generation: Generation, client_name: str = "me", group: str = "", **terms: Any
     ) -> tuple[str, Inbox[client.Event]]:
+        """`terms` are further fields of admission.Submit."""
         request_id = f"r{next(self._ids)}"
         sink: Inbox[client.Event] = Inbox()
-        self.admission.tell(admission.Submit(request_id, model, client_name, generation, sink, group))
+        self.admission.tell(admission.Submit(request_id, model, client_name, generation, sink, group, **terms))
         return request_id, sink
 
     def load(self, model: str, seconds: float = 20.0) -> caller.Reply:

@@ -9,21 +9,38 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 
 
 class Server:
-    """Starts on a free port of 127.0.0.1; `log` holds its stderr lines."""
+    """Starts on a free port of 127.0.0.1; `log` holds its stderr lines.
 
-    def __init__(self, folder: Path, config: str = "", arguments: tuple[str, ...] = ()) -> None:
+    `shell` are commands of sh that go before it: `umask 0`, `ulimit -n 64`. `program` may do more than lmx, `variables`
+    are added to the environment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: str = "",
+        arguments: tuple[str, ...] = (),
+        shell: str = "",
+        program: tuple[str, ...] = (sys.executable, "-m", "lmx"),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.folder = folder
         file = folder / "lmx.toml"
         file.write_text(f'state_dir = "{folder}/state"\n{config}')
-        command = [sys.executable, "-m", "lmx", "serve", "--config", str(file), "--port", "0", *arguments]
+        command = [*program, "serve", "--config", str(file), "--port", "0", *arguments]
+        if shell:
+            command = ["sh", "-c", f'{shell}; exec "$@"', "sh", *command]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LMX_")}
+        environment.update(variables)
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -102,6 +119,12 @@ class Server:
             for orphan in left:
                 orphan.kill()
         assert not left, f"orphans: {left}"
+        self._reader.join(5)
+        return code
+
+    def end(self, seconds: float = 30.0) -> int:
+        """Wait until it ends by itself; the exit code, when all of its log is there."""
+        code = self.process.wait(seconds)
         self._reader.join(5)
         return code
 

@@ -5,7 +5,7 @@ from msgspec import Struct
 from lmx.actors.messages import caller, server
 from lmx.actors.messages.client import Event
 from lmx.actors.messages.ref import Ref
-from lmx.machines.types import Adapter, Embedding, Generation
+from lmx.machines.types import Adapter, Embedding, Generation, Refusal
 
 
 class Submit(Struct, frozen=True):
@@ -22,6 +22,14 @@ class Submit(Struct, frozen=True):
     reply_to: Ref[Event]
     group: str = ""
     """Sequences of one group count as one request, and are taken if its first one was; empty = a group of its own."""
+    seconds: float | None = None
+    """How long the client waits for the last token; None = as long as every request may take."""
+    key: str = ""
+    """The client's Idempotency-Key: of one key and client, one request is at work at a time."""
+    retry: bool = False
+    """The client says that it sends this again."""
+    keep_alive: float | None = None
+    """Seconds that the model is to stay loaded afterwards; below 0 = for ever, None = as it is configured."""
 
 
 class Cancel(Struct, frozen=True):
@@ -36,11 +44,10 @@ class Release(Struct, frozen=True):
     request_id: str
 
 
-class Expired(Struct, frozen=True):
-    """A request's time is over; ignored unless lease number `seq` is still held."""
+class Tick(Struct, frozen=True):
+    """Time to look whose time is over; ignored unless `epoch` is that of the present state."""
 
-    request_id: str
-    seq: int
+    epoch: int
 
 
 class LoadModel(Struct, frozen=True):
@@ -69,4 +76,49 @@ class Drain(Struct, frozen=True):
     reply_to: Ref[server.Message]
 
 
-Message = Submit | Cancel | Release | Expired | LoadModel | UnloadModel | AdaptModel | Drain
+class Route(Struct, frozen=True):
+    """From now on `alias` means `model`, also for requests that wait; None: keep them until it means one again."""
+
+    alias: str
+    model: str | None
+
+
+class SetPressure(Struct, frozen=True):
+    """While `shedding`, the machine runs out of memory: no new generations."""
+
+    shedding: bool
+
+
+class Capacity(Struct, frozen=True):
+    """A model answers, with so many slots; 0 = it does not, at present."""
+
+    model: str
+    slots: int
+
+
+class Refusing(Struct, frozen=True):
+    """A model refuses all that wait for it, and so does admission: it will not be loaded."""
+
+    model: str
+    refusal: Refusal
+
+
+class Began(Struct, frozen=True):
+    """A sequence has its first token; `tokens` of its prompt had to be read. Told once."""
+
+    seq: int
+    tokens: int
+
+
+class Ended(Struct, frozen=True):
+    """A sequence is over, however it ended, and its slot is free. Told once for every `model.Serve`."""
+
+    seq: int
+    tokens: int
+    """Prompt and completion."""
+
+
+Message = (
+    Submit | Cancel | Release | LoadModel | UnloadModel | AdaptModel | Route | Drain | SetPressure  # wishes
+    | Capacity | Refusing | Began | Ended | Tick  # facts
+)  # fmt: skip

@@ -15,6 +15,10 @@ class Acquire(Struct, frozen=True):
     need_bytes: int
     by_admin: bool
     reply_to: Ref[ModelMessage]
+    preload: bool = False
+    """It is to be ready from the start, but nobody else has to go for it."""
+    pinned: bool = False
+    """Once it is loaded, it has to go for nobody."""
 
 
 class Withdraw(Struct, frozen=True):
@@ -32,6 +36,21 @@ class Loaded(Struct, frozen=True):
 
 class Released(Struct, frozen=True):
     """The model's worker is gone, and so is its memory."""
+
+    model: str
+
+
+class Measured(Struct, frozen=True):
+    """What the model's worker takes by now, in bytes."""
+
+    model: str
+    nbytes: int
+    trimmed: bool = False
+    """It has just let go of what it can: what it took before counts no more."""
+
+
+class BecameBusy(Struct, frozen=True):
+    """The model serves something again."""
 
     model: str
 
@@ -54,9 +73,18 @@ class SetSafeMode(Struct, frozen=True):
     reason: str
 
 
+class SetPressure(Struct, frozen=True):
+    """While `reason` is not empty nobody may load: the machine's memory is short."""
+
+    reason: str
+
+
 class StateTimedOut(Struct, frozen=True):
     generation: int
     event: str
 
 
-Message = Acquire | Withdraw | Loaded | Released | BecameIdle | EvictionRefused | SetSafeMode | StateTimedOut
+Message = (
+    Acquire | Withdraw | SetSafeMode | SetPressure  # wishes
+    | Loaded | Released | Measured | BecameBusy | BecameIdle | EvictionRefused | StateTimedOut  # facts
+)  # fmt: skip

@@ -10,9 +10,15 @@ class Start(Struct, frozen=True):
 
 
 class Recovered(Struct, frozen=True):
-    """The crash-loop actor's verdict: an empty reason means that models may be loaded."""
+    """The crash-loop actor's verdict: no reason means that models may be loaded. Told again when safe mode ends."""
 
     safe_mode: str
+
+
+class PreloadEnded(Struct, frozen=True):
+    """The model is ready or will not be, or it is time to begin with the next one."""
+
+    model: str
 
 
 class Stop(Struct, frozen=True):
@@ -36,4 +42,4 @@ class StateTimedOut(Struct, frozen=True):
     event: str
 
 
-Message = Start | Recovered | Stop | AdmissionDrained | caller.Reply | Escalated | StateTimedOut
+Message = Start | Recovered | PreloadEnded | Stop | AdmissionDrained | caller.Reply | Escalated | StateTimedOut

@@ -3,14 +3,7 @@
 from msgspec import Struct
 
 from lmx.machines.canary import Golden
-
-
-class Quarantine(Struct, frozen=True):
-    """Why a model is not served, since when (unix time), and for which key: another one ends it."""
-
-    reason: str
-    since: float
-    key: str
+from lmx.machines.lasting import Quarantine as Quarantine  # noqa: PLC0414 - it belongs to this vocabulary too
 
 
 class Started(Struct, frozen=True):
@@ -21,6 +14,12 @@ class Started(Struct, frozen=True):
 
 class StoppedCleanly(Struct, frozen=True):
     """It stops because it was asked to."""
+
+
+class ModelLoading(Struct, frozen=True):
+    """The model's worker starts to load it: if the machine goes down now, it is the suspect."""
+
+    model: str
 
 
 class ModelLoaded(Struct, frozen=True):
@@ -51,4 +50,18 @@ class Sang(Struct, frozen=True):
     golden: Golden
 
 
-Message = Started | StoppedCleanly | ModelLoaded | ModelUnloaded | Quarantined | Released | Sang
+class Flush(Struct, frozen=True):
+    """The pause between two writes is over."""
+
+
+class StateTimedOut(Struct, frozen=True):
+    """A state's deadline passed; ignored unless `generation` is still the machine's."""
+
+    generation: int
+    event: str
+
+
+Message = (
+    Started | StoppedCleanly | ModelLoading | ModelLoaded | ModelUnloaded | Quarantined | Released | Sang
+    | Flush | StateTimedOut
+)  # fmt: skip

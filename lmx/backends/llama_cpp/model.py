@@ -95,5 +95,7 @@ def _load(path: str, progress: Callable[[float], bool]) -> lib.llama_model_p:
             lib.llama_model_free(handle)
         raise LoadAborted
     if not handle:
-        raise LoadError(f"{path} cannot be loaded: {errors.reason()}; check that the file is complete and supported")
+        size = os.path.getsize(path)
+        text = f"{path} ({size} bytes) cannot be loaded: {errors.reason()}"
+        raise LoadError(f"{text}; check that the file is complete and supported")
     return handle

@@ -1,5 +1,6 @@
 """What a sequence is charged for tokens that it has said already."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,13 +17,14 @@ class Penalties:
     multiplied. presence_penalty and frequency_penalty see generated tokens only, as in OpenAI's API.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocab: int) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocab: int, written: int = 0) -> None:
+        """The last `written` tokens of the prompt count as generated."""
         self._repetition = np.float32(bounded_factor(sampling.repetition_penalty))
         self._presence = bounded(sampling.presence_penalty)
         self._frequency = bounded(sampling.frequency_penalty)
         self._seen = np.zeros(vocab, np.bool_)
         self._seen[np.asarray(prompt, np.intp)] = True
-        self._generated: dict[int, int] = {}
+        self._generated = Counter(prompt[len(prompt) - written :])
 
     @staticmethod
     def wanted(sampling: Sampling) -> bool:
@@ -30,7 +32,7 @@ class Penalties:
 
     def count(self, token: int) -> None:
         self._seen[token] = True
-        self._generated[token] = self._generated.get(token, 0) + 1
+        self._generated[token] += 1
 
     def apply(self, logits: Logits) -> None:
         """Change `logits` in place."""

@@ -38,11 +38,11 @@ class Sampler:
         self._exclusion = Exclusion(spec)
         self._memories: list[Penalties | Dry] = []
         if Penalties.wanted(sampling):
-            self._memories.append(Penalties(sampling, spec.prompt, vocab))
+            self._memories.append(Penalties(sampling, spec.prompt, vocab, spec.written))
         if dry_wanted(sampling):
             self._memories.append(Dry(sampling, spec.prompt, spec.breakers, vocab))
         self._untouched = not (self._bias or self._exclusion or self._memories)
-        self._index = 0
+        self._index = spec.written
 
     def next(self, logits: Logits) -> Choice:
         """The next token; `logits` stay as they are. Raises NonFiniteLogits or ConstraintFault."""

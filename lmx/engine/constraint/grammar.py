@@ -1,5 +1,6 @@
 """A compiled constraint: each sequence that obeys it gets a Walk of its own."""
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from llguidance import LLMatcher, LLParserLimits
@@ -42,9 +43,11 @@ class Grammar:
         """It should be compiled anew for further sequences."""
         return self._walked > TOKENS
 
-    def mask(self) -> Walk:
-        """For one sequence, from the beginning of its text. Takes microseconds."""
-        return Walk(self._start.deep_copy(), self._first, self._vocabulary, self._executor, self._step)
+    def mask(self, written: Sequence[int] = ()) -> Walk:
+        """For one sequence, whose text begins with `written`. Takes microseconds."""
+        walk = Walk(self._start.deep_copy(), self._first, self._vocabulary, self._executor, self._step)
+        walk.take_up(written)
+        return walk
 
     def _step(self, sound: bool) -> None:
         self._walked += 1 if sound else TOKENS + 1

@@ -1,6 +1,6 @@
 """One sequence's way through a grammar: base.Mask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
 import numpy as np
@@ -62,8 +62,13 @@ class Walk:
         else:
             self._pending = self._executor.submit(self._advance, token)
 
-    def _advance(self, token: int) -> Words:
-        self._matcher.consume_token(token)
+    def take_up(self, tokens: Sequence[int]) -> None:
+        """The text begins with these, none of which ends it; called before anything else."""
+        if tokens:
+            self._pending = self._executor.submit(self._advance, *tokens)
+
+    def _advance(self, *tokens: int) -> Words:
+        self._matcher.consume_tokens(list(tokens))
         words = next_words(self._matcher, self._vocabulary)
         problem = self._matcher.get_error().partition("\n")[0] if self._matcher.is_error() else ""
         if not problem and not words.any():

@@ -16,10 +16,11 @@ LOWEST_TEMPERATURE: Final = 1e-6
 class Draw:
     """One random token per call; a draw depends on the logits and (seed, how many were drawn before) only."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, index: int = 0) -> None:
+        """`index` is that of the first draw."""
         self._sampling = sampling
         self._seed = seed_of(sampling)
-        self._index = 0
+        self._index = index
 
     def __call__(self, logprobs: mx.array) -> mx.array:
         index, sampling = self._index, self._sampling

@@ -53,7 +53,7 @@ class MinTokens:
     """No stop token before `min_tokens`, unless nothing else is possible."""
 
     def __init__(self, spec: SeqSpec) -> None:
-        self._left = spec.min_tokens
+        self._left = max(0, spec.min_tokens - spec.written)
         self._stop = mx.array(sorted(spec.stop_ids))
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:

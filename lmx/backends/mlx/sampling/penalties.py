@@ -19,7 +19,9 @@ class Bias:
 class Penalties:
     """What one sequence has said so far, counted on the device, and what repeating it costs."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, written: int = 0) -> None:
+        """The last `written` tokens of the prompt count as generated."""
+        self._written = written
         self._repetition = bounded_factor(sampling.repetition_penalty)
         self._presence = bounded(sampling.presence_penalty)
         self._frequency = bounded(sampling.frequency_penalty)
@@ -33,8 +35,10 @@ class Penalties:
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """`tokens` are the prompt at the first call, and one more at each later one."""
         if self._prompt is None:
-            self._counts = mx.zeros(logits.shape, mx.float32)
-            self._prompt = self._counts.at[:, tokens].add(1.0) > 0
+            nothing = mx.zeros(logits.shape, mx.float32)
+            self._prompt = nothing.at[:, tokens].add(1.0) > 0
+            own = tokens[tokens.size - self._written :]
+            self._counts = nothing.at[:, own].add(1.0) if self._written else nothing
         else:
             self._counts = self._counts.at[:, tokens[-1:]].add(1.0)
         logits, said = logits.astype(mx.float32), self._counts > 0

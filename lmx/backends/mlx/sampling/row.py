@@ -30,7 +30,7 @@ class RowSampling:
         self._steps = list(_steps(spec))
         self._finite: deque[mx.array] | None = deque() if spec.audit else None
         self._scores = None if spec.logprobs is None else Scores(spec.logprobs)
-        self._draw = None if spec.sampling.temperature <= 0 else Draw(spec.sampling)
+        self._draw = None if spec.sampling.temperature <= 0 else Draw(spec.sampling, spec.written)
         self._processed = self._sampled = self._reported = 0
         self._error: tuple[int, str] | None = None
 
@@ -105,6 +105,6 @@ def _steps(spec: SeqSpec) -> Iterator[Process]:
     if spec.min_tokens and spec.stop_ids:
         yield MinTokens(spec)
     if Penalties.wanted(sampling):
-        yield Penalties(sampling)
+        yield Penalties(sampling, spec.written)
     if dry_wanted(sampling):
         yield Dry(spec)

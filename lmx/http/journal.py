@@ -1,0 +1,35 @@
+"""GET /admin/journal: what happened, from the file."""
+
+import asyncio
+
+from aiohttp import web
+
+from lmx.http.errors import ApiError, shown
+from lmx.http.gateway import GATEWAY
+from lmx.http.respond import json
+
+USUAL, MOST = 100, 1000
+"""Entries of one answer."""
+
+
+async def read(request: web.Request) -> web.Response:
+    """`since` (a cursor; without it, the latest entries), `actor` and `limit`; the newest entry is the last."""
+    look = request.app[GATEWAY].read_journal
+    if look is None:
+        raise ApiError(404, "The journal is switched off (journal.enabled).", "journal_disabled")
+    since = _number(request, "since", None, 2**63 - 1)
+    limit = _number(request, "limit", USUAL, MOST) or USUAL
+    try:
+        page = await asyncio.to_thread(look, since, request.query.get("actor", ""), limit)
+    except OSError as error:
+        raise ApiError(503, str(error), "journal_unreadable") from error
+    return json(page)
+
+
+def _number(request: web.Request, name: str, usual: int | None, most: int) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return usual
+    if not text.isascii() or not text.isdigit() or int(text) > most:
+        raise ApiError(400, f"Invalid '{name}': '{shown(text)}'. Expected 0 to {most}.", "invalid_value", name)
+    return int(text)
