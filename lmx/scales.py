@@ -37,7 +37,14 @@ class FileScales:
             idle = spec.name not in self._latest
             self._latest[spec.name] = Ask(spec, ticket, owner)
         if idle:
-            threading.Thread(target=self._work, args=(spec.name,), name=f"weighs-{spec.name}", daemon=True).start()
+            self._begin(spec.name)
+
+    def _begin(self, name: str) -> None:
+        thread = threading.Thread(target=self._work, args=(name,), name=f"weighs-{name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be had; that the disk hangs too is unlikely, and the watchdog's business
+            self._work(name)
 
     def _work(self, name: str) -> None:
         """Answer the latest question; again when another one came meanwhile."""

@@ -16,6 +16,7 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[str], None]) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, f"{signal.Signals(number).name} was received.")
     loop.add_signal_handler(signal.SIGHUP, _hang_up)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who starts us may ignore it: then nobody learns how workers end
     faulthandler.enable(file=STDERR)  # systemd's watchdog ends a process that hangs with SIGABRT
     faulthandler.register(signal.SIGUSR1, file=STDERR, all_threads=True)
 

@@ -59,7 +59,7 @@ def test_a_reader_that_does_not_read_holds_up_nobody(pipe: Pipe) -> None:
     got += os.read(pipe[0], 65536)
     numbers = [int(line) for line in got[filled:].splitlines()]
     assert len(numbers) + counts[0] == 5000
-    assert numbers == list(range(len(numbers)))
+    assert numbers == sorted(set(numbers))
 
 
 def fill(fd: int) -> int:

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -197,3 +198,16 @@ def test_an_engine_without_memory_says_so() -> None:
     reports.wait_for(frames.Loaded)
     worker.send(frames.Insert(1, Generation(prompt=Chat(({"role": "user", "content": "hello"},)))))
     assert ends.wait_for(tuple) == ("oom", "The engine broke: out of memory: the script says so")
+
+
+def test_a_worker_that_has_no_thread_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F25: its process could be started, but nobody could listen to it: OSError, and it is gone."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = psutil.Process().children()
+    with pytest.raises(BlockingIOError, match="can't start new thread"):
+        run("time.sleep(60)\n")
+    assert psutil.Process().children() == before

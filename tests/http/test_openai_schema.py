@@ -13,6 +13,7 @@ from tests.http.conftest import Served
 
 SPEC = json.loads((Path(__file__).parents[1] / "data/openai-subset.json").read_text())
 OURS = {
+    "keep_alive",
     *("top_k", "min_p", "repetition_penalty", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold"),
     *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
     *("ignore_eos", "min_tokens", "regex", "grammar", "choice", "truncate", "priority", "lmx_cache"),

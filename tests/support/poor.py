@@ -1,4 +1,4 @@
-"""lmx, but SIGUSR2 leaves it no process and no thread to start, and SIGUSR1 gives it all back: `python poor.py serve …`.
+"""lmx, but SIGUSR2 leaves it no process and no thread to start, and a second one gives all back: `poor.py serve …`.
 
 Root is bound by no such limit; started by `PROGRAM` it counts as somebody else, who may read what root may.
 """
@@ -14,12 +14,11 @@ AS_NOBODY = ("setpriv", "--ruid=65534", "--bounding-set=-sys_resource,-sys_admin
 PROGRAM = (*(AS_NOBODY if os.getuid() == 0 else ()), sys.executable, __file__)
 
 
-def allow(processes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_NPROC, (processes, MOST[1]))
+def toggle() -> None:
+    limit, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0 if limit else most, most))
 
 
 if __name__ == "__main__":
-    MOST = resource.getrlimit(resource.RLIMIT_NPROC)
-    signal.signal(signal.SIGUSR2, lambda *_: allow(0))
-    signal.signal(signal.SIGUSR1, lambda *_: allow(MOST[0]))
+    signal.signal(signal.SIGUSR2, lambda *_: toggle())
     sys.exit(run(sys.argv[1:]))

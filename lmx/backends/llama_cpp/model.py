@@ -95,7 +95,7 @@ def _load(path: str, progress: Callable[[float], bool]) -> lib.llama_model_p:
             lib.llama_model_free(handle)
         raise LoadAborted
     if not handle:
-        size = os.path.getsize(path)
+        size = Path(path).stat().st_size
         text = f"{path} ({size} bytes) cannot be loaded: {errors.reason()}"
         raise LoadError(f"{text}; check that the file is complete and supported")
     return handle

@@ -4,11 +4,10 @@ import contextlib
 import itertools
 import json
 import socket
-import struct
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,20 +21,24 @@ Begin = Callable[..., Stage]
 MEBIBYTE = 1024 * 1024
 
 
-@contextlib.contextmanager
-def asking(
-    stage: Stage, text: str, *, model: str = "victim", buffer: int = 0, **fields: Any
-) -> Iterator[socket.socket]:
-    """A connection on which a chat was asked for; `buffer`: bytes that the kernel takes for it unread."""
+def request(stage: Stage, text: str, *, model: str = "victim", **fields: Any) -> str:
+    """A chat as it is sent."""
     where = urlsplit(stage.server.url)
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}], "stream": True, **fields})
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+
+
+@contextlib.contextmanager
+def asking(stage: Stage, text: str, *, buffer: int = 0, **fields: Any) -> Iterator[socket.socket]:
+    """A connection on which a chat was asked for; `buffer`: bytes that the kernel takes for it unread."""
+    where = urlsplit(stage.server.url)
     with socket.socket() as connection:
         if buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         connection.settimeout(30)
         connection.connect((where.hostname, where.port))
-        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        connection.sendall(request(stage, text, **fields).encode())
         yield connection
 
 
@@ -60,6 +63,7 @@ def seen_by_the_engine(stage: Stage) -> None:
     stage.server.until(lambda: facts(stage).get("kv_used"), bool)
 
 
+@pytest.mark.slow
 def test_f20_clients_that_close(stage: Begin) -> None:
     """F20, in a prompt and in mid-stream: the engine is rid of it within 250 ms; while it waits: it never starts."""
     scene = stage("step=0.02; poison=arsenic", "defaults.prefill_chunk = 32\n")
@@ -83,14 +87,15 @@ def test_f20_clients_that_close(stage: Begin) -> None:
 
 def leave_while_it_waits(scene: Stage) -> None:
     """A client whose request kills whatever worker begins it."""
-    queued = 'lmx_queued_requests{class="interactive",model="victim"}'
+    waiting = 'lmx_queued_requests{class="interactive",model="victim"}'
     with contextlib.ExitStack() as others:
         for number in range(24):
             others.enter_context(asking(scene, f"{number}" * 800))
-        many = scene.server.until(lambda: metric(scene, queued), lambda waiting: waiting >= 4)
+        scene.server.until(lambda: metric(scene, "lmx_in_flight "), lambda count: count == 24)
         with asking(scene, "arsenic"):
-            scene.server.until(lambda: metric(scene, queued), lambda waiting: waiting > many)
-        scene.server.until(lambda: metric(scene, queued), lambda waiting: waiting <= many)
+            scene.server.until(lambda: metric(scene, "lmx_in_flight "), lambda count: count == 25)
+            assert metric(scene, waiting) > 1
+        scene.server.until(lambda: metric(scene, "lmx_in_flight "), lambda count: count == 24)
     freed(scene)
 
 
@@ -116,7 +121,8 @@ def test_f22_a_client_that_never_reads(stage: Begin) -> None:
     before, memory = pauses(scene), front.memory_info().rss
     with asking(scene, "x" * 1900, buffer=4096, n=4, logprobs=True, top_logprobs=20):
         began = time.monotonic()
-        scene.server.until(lambda: metric(scene, "lmx_in_flight "), lambda count: count == 1)
+        scene.server.until(lambda: metric(scene, "lmx_in_flight "), lambda count: count == 4)
+        freed(scene, 30.0)
         meanwhile = pauses(scene)
         scene.server.until(lambda: metric(scene, "lmx_in_flight "), lambda count: count == 0, 60.0)
         took = time.monotonic() - began
@@ -127,10 +133,24 @@ def test_f22_a_client_that_never_reads(stage: Begin) -> None:
 
 
 def pauses(scene: Stage) -> float:
-    """The 99th percentile of the pauses in a stream of the bystander, in seconds."""
+    """The longest pause in a stream of the bystander, in seconds."""
     reading = Reading(scene, "bystander", "0123456789" * 80).end()
     times = [at for at, _ in reading.deltas]
-    return sorted(later - sooner for sooner, later in itertools.pairwise(times))[-max(1, len(times) // 100)]
+    return max(later - sooner for sooner, later in itertools.pairwise(times))
+
+
+STORM = """
+import socket, struct, sys, time
+host, port, request, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode(), float(sys.argv[4])
+count, end = 0, time.monotonic() + seconds
+while time.monotonic() < end:
+    with socket.create_connection((host, port)) as connection:
+        connection.sendall(request)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    count += 1
+print(count)
+"""
+STORM_SECONDS = 8.0
 
 
 @pytest.mark.slow
@@ -139,36 +159,28 @@ def test_f62_a_storm_of_cancels(stage: Begin) -> None:
     scene = stage("step=0.005")
     front, pid = psutil.Process(scene.server.pid), scene.server.worker("victim")
     before, memory = answers(scene), front.memory_info().rss
-    over = threading.Event()
-
-    def storm() -> int:
-        count = 0
-        while not over.is_set():
-            with asking(scene, "x" * 200) as connection:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            count += 1
-        return count
-
-    with ThreadPoolExecutor(1) as pool:
-        storming, began = pool.submit(storm), time.monotonic()
+    where = urlsplit(scene.server.url)
+    arguments = (str(where.hostname), str(where.port), request(scene, "x" * 200), str(STORM_SECONDS))
+    with subprocess.Popen([sys.executable, "-c", STORM, *arguments], stdout=subprocess.PIPE, text=True) as storm:
         meanwhile = answers(scene)
-        over.set()
-        rate = storming.result() / (time.monotonic() - began)
-    print(f"{rate:.0f} cancels/s; p99 {before:.3f} s before, {meanwhile:.3f} s meanwhile")
+        assert storm.poll() is None
+        rate = float(storm.communicate()[0]) / STORM_SECONDS
     assert rate > 100
-    assert meanwhile < 1.0
+    assert meanwhile[0] < 1.2 * before[0] + 0.01
+    assert meanwhile[1] < 1.0
     freed(scene)
     assert front.memory_info().rss - memory < 32 * MEBIBYTE
     assert scene.server.worker("victim") == pid
     scene.epilogue(first_causes=0)
 
 
-def answers(scene: Stage) -> float:
-    """The 99th percentile of how long the bystander's answers take, of 100, in seconds."""
+def answers(scene: Stage) -> tuple[float, float]:
+    """The median and the largest of how long 30 answers of the bystander take, in seconds."""
 
     def one() -> float:
         began = time.monotonic()
         assert scene.asks("bystander", "hello")[0] == 200
         return time.monotonic() - began
 
-    return sorted(one() for _ in range(100))[-2]
+    times = sorted(one() for _ in range(30))
+    return times[15], times[-1]

@@ -12,15 +12,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 import lmx
@@ -28,49 +24,12 @@ from lmx import descriptors
 from lmx.actors.base import Actor
 from lmx.actors.messages import supervisor
 from tests.chaos.real.stage import Stage, config
-from tests.support import guide, poor
+from tests.chaos.real.staged import first_token, staged
+from tests.support import poor
 from tests.support.inbox import Inbox
 from tests.support.server import Server
 
 Start = Callable[..., Stage]
-PAPER = """
-[models.paper]
-path = "{path}"
-backend = "{backend}"
-context = 512
-slots = 2
-{more}
-"""
-
-
-@contextmanager
-def staged(folder: Path, models: str = "", **options: Any) -> Iterator[Stage]:
-    """A stage on a server that is started in another way, or has one more model; it must exit with 0."""
-    server = Server(folder, config() + models, **options)
-    try:
-        if models:
-            server.listen().loaded("paper")
-        yield Stage(server)
-        assert server.stop(60.0) == 0, server.log[-10:]
-    finally:
-        server.process.kill()
-        server.end()
-
-
-def first_token(server: Server) -> float:
-    """Seconds from a request to its first byte, on a connection that is there already."""
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
-    body = json.dumps({"model": "bystander", "prompt": "x", "max_tokens": 1})
-    taken = []
-    for _ in range(40):
-        began = time.monotonic()
-        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-        with connection.getresponse() as answer:
-            assert answer.status == 200
-            taken.append(time.monotonic() - began)
-            answer.read()
-    connection.close()
-    return statistics.median(taken)
 
 
 @pytest.mark.slow
@@ -111,13 +70,14 @@ def test_no_process_or_thread_can_be_started(request: pytest.FixtureRequest) -> 
         os.kill(server.pid, signal.SIGUSR2)
         acted.worker().kill()
         server.until(lambda: server.machine("model:victim")["facts"].get("retry_at"), bool)
-        time.sleep(3); print(server.machine("model:victim"), [l for l in server.log if "request" not in l], open(f"/proc/{server.pid}/limits").read())
+        server.until(lambda: "could not be started" in server.machine("model:victim")["reason"], bool)
         assert acted.asks("bystander")[0] == 200
         assert server.get("/readyz")[0] == 200
-        os.kill(server.pid, signal.SIGUSR1)
+        os.kill(server.pid, signal.SIGUSR2)
         acted.epilogue()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of another process is Linux's")
 def test_a_disk_that_fills_up_and_is_emptied(stage: Start) -> None:
     """F26, F27: answers go on, readiness and log say it, the last good state stays; then all of it is written."""
@@ -152,82 +112,6 @@ def test_an_address_that_is_not_there(tmp_path: Path, host: str) -> None:
     assert not any("loading" in line for line in server.log)
 
 
-def paper(acted: Stage) -> tuple[int, Any]:
-    return acted.asks("paper", "What is lmx?", max_tokens=4)
-
-
-@pytest.mark.slow
-def test_a_model_file_that_is_replaced_or_cut_off(tmp_path: Path) -> None:
-    """F44, F42: what is loaded serves on; the next load sees the new file: cut off it is refused with path and size."""
-    file = tmp_path / "paper.gguf"
-    shutil.copy(guide.GGUF, file)
-    whole = file.read_bytes()
-    with staged(tmp_path, PAPER.format(path=file, backend="llama_cpp", more="")) as acted:
-        server = acted.server
-        before = paper(acted)[1]["choices"]
-        half = tmp_path / "half"
-        half.write_bytes(whole[: len(whole) // 2])
-        half.replace(file)
-        assert paper(acted)[1]["choices"] == before
-        assert server.post("/admin/models/paper/unload", {})[0] == 200
-        status, body = server.post("/admin/models/paper/load", {})
-        assert status == 503
-        assert f"{file} ({len(whole) // 2} bytes)" in body["error"]["message"]
-        assert acted.asks("bystander")[0] == 200
-        half.write_bytes(whole)
-        half.replace(file)
-        assert server.post("/admin/models/paper/load", {})[0] == 200
-        assert paper(acted)[1]["choices"] == before
-        acted.epilogue(first_causes=0)
-
-
-@pytest.mark.slow
-def test_a_model_file_that_is_cut_off_while_it_is_mapped(tmp_path: Path) -> None:
-    """F43: its worker dies of SIGBUS, no other one does; the next one finds the file cut off, and that is told."""
-    file = tmp_path / "paper.gguf"
-    shutil.copy(guide.GGUF, file)
-    with staged(tmp_path, PAPER.format(path=file, backend="llama_cpp", more="")) as acted:
-        server = acted.server
-        os.truncate(file, 4096)
-        status, body = paper(acted)
-        assert (status, body["error"]["code"]) == (500, "worker_died")
-        server.until(lambda: server.machine("model:paper")["state"], lambda state: state == "failed")
-        assert f"{file} (4096 bytes)" in server.machine("model:paper")["reason"]
-        [cause] = server.until(acted.first_causes, bool)
-        assert (cause["model"], cause["cause"]) == ("paper", "signal")
-        assert "SIGBUS" in cause["detail"]
-        acted.before = replace(acted.before, children=acted.before.children - 1)
-        acted.epilogue()
-
-
-@pytest.mark.slow
-def test_a_template_that_never_ends(tmp_path: Path) -> None:
-    """F46: 400 within seconds, and the next request is served; nobody else waits."""
-    folder = tmp_path / "paper"
-    shutil.copytree(guide.MLX, folder)
-    template = folder / "chat_template.jinja"
-    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    template.write_text("{% if 'loop' in messages[-1].content %}" + loop + "{% endif %}" + template.read_text())
-    with staged(tmp_path, PAPER.format(path=folder, backend="mlx", more="")) as acted:
-        answers: list[tuple[float, int, Any]] = []
-
-        def ask() -> None:
-            began = time.monotonic()
-            status, body = acted.asks("paper", "loop")
-            answers.append((time.monotonic() - began, status, body))
-
-        client = threading.Thread(target=ask)
-        client.start()
-        assert first_token(acted.server) < 0.5
-        client.join()
-        [(took, status, body)] = answers
-        assert (status, body["error"]["param"]) == (400, "messages")
-        assert "template" in body["error"]["message"]
-        assert took < 20
-        assert paper(acted)[0] == 200
-        acted.epilogue(first_causes=0)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("nice"), reason="no nice")
 def test_a_hungry_machine_kills_nobody(tmp_path: Path) -> None:
@@ -251,6 +135,7 @@ def hog(seconds: float) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_metrics_do_not_grow_with_what_clients_write(stage: Start) -> None:
     """F54: after 300 names that nobody knows, and 200 scrapes, there are as many series as before, and as quickly."""
     acted = stage()
@@ -295,6 +180,7 @@ def test_the_program_is_removed_under_the_daemon(tmp_path: Path) -> None:
         assert server.get("/readyz")[0] == 200
         second = subprocess.run(
             [sys.executable, "-m", "lmx", "serve", "--port", "0"],
+            check=False,
             cwd=tmp_path,
             env=os.environ | variables,
             capture_output=True,

@@ -40,6 +40,7 @@ def at_work(stage: Stage, requests: int = 1) -> None:
     stage.server.until(lambda: facts(stage)["in_flight"], lambda count: count == requests)
 
 
+@pytest.mark.slow
 def test_f1_killed_while_it_reads_a_prompt(stage: Begin) -> None:
     """F1, SIGKILL before the first token: the next worker reads it again and all is answered, in load time + 2 s."""
     scene = stage("step=0.02; load=0.5", "defaults.prefill_chunk = 32\n")
@@ -53,6 +54,7 @@ def test_f1_killed_while_it_reads_a_prompt(stage: Begin) -> None:
     scene.epilogue()
 
 
+@pytest.mark.slow
 def test_f2_f3_killed_in_mid_stream(stage: Begin) -> None:
     """F2, SIGKILL after some text: the stream goes on where it stood, in load time + 2 s, and ends once.
     F3, a plain request beside it: its answer is that of an undisturbed one, down to the usage."""
@@ -77,6 +79,7 @@ def test_f2_f3_killed_in_mid_stream(stage: Begin) -> None:
     scene.epilogue()
 
 
+@pytest.mark.slow
 def test_f4_killed_between_the_last_token_and_the_end(stage: Begin) -> None:
     """F4, SIGKILL when all is written but the end is not told: one end, the right usage, no text twice."""
     scene = stage("step=0.01; die=token:31")
@@ -124,6 +127,7 @@ def test_f5_f8_f9_f15_f56_every_end_is_a_death(stage: Begin) -> None:
     scene.epilogue(first_causes=len(ENDS))
 
 
+@pytest.mark.slow
 def test_f6_a_poison_that_the_client_repeats(stage: Begin) -> None:
     """F6, with the official client's retries: two deaths, one error that says not to retry, then ten minutes of 400;
     who was in the same batch is answered."""
@@ -214,6 +218,7 @@ def test_f14_no_memory_at_load(stage: Begin) -> None:
     scene.epilogue(first_causes=0, victim="failed")
 
 
+@pytest.mark.slow
 def test_f16_the_front_is_killed(tmp_path: Any) -> None:
     """F16, SIGKILL of the daemon under load: no worker is left after 10 s; the next one listens within 5 s and knows
     what the last one had written down."""
@@ -245,11 +250,12 @@ os.execv(sys.executable, [sys.executable, "-m", "lmx", *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_f57_no_zombies(stage: Begin) -> None:
-    """F57, started by somebody who ignores SIGCHLD: three workers die, each is reaped within 1 s and named rightly."""
+    """F57, started by somebody who ignores SIGCHLD: two workers die, each is reaped within 1 s and named rightly."""
     scene = stage(program=(sys.executable, "-c", DEAF))
     front = psutil.Process(scene.server.pid)
-    for _ in range(3):
+    for _ in range(2):
         worker = scene.worker()
         scene.signal(signal.SIGKILL)
         scene.server.until(worker.is_running, operator.not_, 1.0)

@@ -1,11 +1,12 @@
 """Twenty bugs that somebody could write. A simulator that does not find nearly all of them is not worth its time."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lmx.actors import base, memory, pulse, seat, sequences, trials, turnstile, wish, writing
+from lmx.actors import memory, seat, sequences, serving, trials, turnstile, wish, writing
 from lmx.actors import model as model_actor
 from lmx.actors.admission import AdmissionActor
 from lmx.actors.messages import admission, client
@@ -19,6 +20,14 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def _nothing(*_: Any, **__: Any) -> None:
     """What a forgotten line does."""
+
+
+def _instead(patch: pytest.MonkeyPatch, policy: Callable[..., Any], bad: Callable[..., Any], *users: Any) -> None:
+    """A policy decides otherwise, also when the journal asks it again."""
+    bad.__module__, bad.__qualname__ = policy.__module__, policy.__qualname__
+    bad.__wrapped__ = policy  # type: ignore[attr-defined]
+    for user in (sys.modules[policy.__module__], *users):
+        patch.setattr(user, policy.__name__, bad)
 
 
 def _without(kind: type, method: str, patch: pytest.MonkeyPatch, *messages: type) -> None:
@@ -54,7 +63,15 @@ def restarted_twice(patch: pytest.MonkeyPatch) -> None:
 
 
 def late_words_are_believed(patch: pytest.MonkeyPatch) -> None:
+    """Those of a dead worker, and a sequence is called the same in the next one."""
+    insert = sequences.Sequences.insert
+
+    def same_name(self: Any, seq: int) -> Any:
+        self._latest = min(self._latest, seq - 1)
+        return insert(self, seq)
+
     patch.setattr(seat.Seat, "holds", lambda self, _: self._worker is not None)
+    patch.setattr(sequences.Sequences, "insert", same_name)
 
 
 def outcome_is_told_twice(patch: pytest.MonkeyPatch) -> None:
@@ -68,8 +85,9 @@ def outcome_is_told_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sequences.Sequences, "_end", twice)
 
 
-def budget_is_never_spent(patch: pytest.MonkeyPatch) -> None:
+def restarts_have_no_limit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(restart.RestartBudget, "spent", lambda *_: False)
+    patch.setattr(restart.RestartBudget, "take", lambda *_: 0.0)
 
 
 def quarantined_models_serve(patch: pytest.MonkeyPatch) -> None:
@@ -86,7 +104,7 @@ def memory_is_not_given_back(patch: pytest.MonkeyPatch) -> None:
 
 
 def everything_fits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "plan", lambda **_: ledger.Fits())
+    _instead(patch, ledger.plan, lambda **_: ledger.Fits())
 
 
 def continuation_starts_over(patch: pytest.MonkeyPatch) -> None:
@@ -104,11 +122,11 @@ def continuation_loses_a_token(patch: pytest.MonkeyPatch) -> None:
 
 
 def poison_is_never_convicted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(model_actor, "judge", lambda known, **_: suspects.Verdict(known, ()))
+    _instead(patch, suspects.judge, lambda known, **_: suspects.Verdict(known, ()), serving)
 
 
 def stuck_workers_are_healthy(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(liveness, "judge", lambda **_: liveness.Verdict("healthy"))
+    _instead(patch, liveness.judge, lambda **_: liveness.Verdict("healthy"))
 
 
 def one_proof_is_enough(patch: pytest.MonkeyPatch) -> None:
@@ -118,12 +136,7 @@ def one_proof_is_enough(patch: pytest.MonkeyPatch) -> None:
         found = before(signs=signs, patience=liveness.Patience(silence=3.0))
         return liveness.Verdict("stuck", found.proofs) if found.proofs else found
 
-    patch.setattr(liveness, "judge", hasty)
-
-
-def probes_are_not_answered(patch: pytest.MonkeyPatch) -> None:
-    """Every suspicion is remembered, though the worker has answered."""
-    _without(pulse.Pulse, "hear", patch, frames.Probed, frames.Beat)
+    _instead(patch, before, hasty)
 
 
 def wrong_stream(patch: pytest.MonkeyPatch) -> None:
@@ -147,10 +160,6 @@ def retry_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(model_actor.ModelActor, "schedule", some)
 
 
-def deadlines_are_not_set(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(base.MachineActor, "_set_deadline", _nothing)
-
-
 def shedding_never_ends(patch: pytest.MonkeyPatch) -> None:
     before = memory.MemoryActor.perform
 
@@ -172,18 +181,10 @@ def loads_that_end_are_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loader_machine.LoaderMachine, "deadlines", deadlines)
 
 
-def busy_models_are_evicted(patch: pytest.MonkeyPatch) -> None:
-    def evict(self: Any) -> None:
-        self._unload(None, "The loader needs its memory.")
-
-    patch.setattr(model_actor.ModelActor, "_evict", evict)
-    patch.setattr(wish.Wish, "in_use", _nothing)
-
-
 BUGS: tuple[Plant, ...] = (
     cancel_is_dropped, place_is_not_given_back, lease_is_not_given_back, restarted_twice, late_words_are_believed,
-    outcome_is_told_twice, budget_is_never_spent, quarantined_models_serve, memory_is_not_given_back, everything_fits,
+    outcome_is_told_twice, restarts_have_no_limit, quarantined_models_serve, memory_is_not_given_back, everything_fits,
     continuation_starts_over, continuation_loses_a_token, poison_is_never_convicted, stuck_workers_are_healthy,
     one_proof_is_enough, wrong_stream, retry_is_forgotten, shedding_never_ends, suspects_stay_on_trial,
-    busy_models_are_evicted,
+    loads_that_end_are_not_told,
 )  # fmt: skip

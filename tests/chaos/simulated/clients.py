@@ -1,14 +1,17 @@
 """Programs that ask, read and sometimes leave: what HTTP is elsewhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
 from lmx.actors.messages import admission, client
 from lmx.actors.messages.ref import Ref
 from lmx.machines.types import Chat, FailureKind, Generation, Sampling
-from tests.chaos.simulated.world import Violation, World
+from tests.chaos.simulated.world import World
 
 _names = count()
+GONE_SECONDS = 0.5
+"""After which nobody writes for a client that has left."""
 
 
 @dataclass
@@ -36,7 +39,9 @@ class Asked:
 
 
 class Clients:
-    def __init__(self, world: World, entry: Ref[admission.Message]) -> None:
+    def __init__(self, world: World, entry: Ref[admission.Message], writes_for: Callable[[str], bool]) -> None:
+        """`writes_for(name)`: whether a worker that is awake has this request."""
+        self._writes_for = writes_for
         self.asked: list[Asked] = []
         self._world = world
         self._entry = entry
@@ -45,7 +50,7 @@ class Clients:
         """`patience`: seconds after which the client leaves."""
         world = self._world
         number = next(_names)
-        one = Asked(name or f"r{number}", model, world.random.randint(1, 30), f"id{number}", at=world.now)
+        one = Asked(name or f"r{number}", model, world.random.randint(1, 60), f"id{number}", at=world.now)
         self.asked.append(one)
         generation = Generation(
             prompt=Chat(({"role": "user", "content": one.name},)),
@@ -64,13 +69,13 @@ class Clients:
         if one.left:
             return
         if one.outcome is not None:
-            raise Violation(f"{one.name} was told {event} after {one.outcome}")
+            self._world.violated(f"{one.name} was told {event} after {one.outcome}")
         one.events.append(event)
         match event:
             case client.Delta(text):
                 one.text += text
                 if not one.whole.startswith(one.text):
-                    raise Violation(f"{one.name} reads {one.text[-60:]!r}, which is not its own text")
+                    self._world.violated(f"{one.name} reads {one.text[-60:]!r}, which is not its own text")
             case client.Finished() | client.Refused() | client.Failed():
                 self._end(one, event)
 
@@ -78,11 +83,11 @@ class Clients:
         one.outcome, one.ended_at = outcome, self._world.now
         if isinstance(outcome, client.Finished):
             if one.text != one.whole:
-                raise Violation(f"{one.name} finished with {one.text!r} of {one.whole!r}")
+                self._world.violated(f"{one.name} finished with {one.text!r} of {one.whole!r}")
             if outcome.usage.completion_tokens != one.tokens:
-                raise Violation(f"{one.name} has {one.tokens} tokens, but {outcome.usage} was told")
+                self._world.violated(f"{one.name} has {one.tokens} tokens, but {outcome.usage} was told")
         if isinstance(outcome, client.Refused) and one.text:
-            raise Violation(f"{one.name} was refused after {one.text!r}")
+            self._world.violated(f"{one.name} was refused after {one.text!r}")
         if isinstance(outcome, client.Failed) and outcome.failure.kind == FailureKind.INTERNAL:
             one.left = True  # an actor crashed: it was told, and that is all that is promised
         self._world.later(self._world.random.uniform(0, 0.2), lambda: self._settle(one))
@@ -94,6 +99,11 @@ class Clients:
         if one.open:
             one.left = True
             self._entry.tell(admission.Cancel(one.request_id))
+            self._world.later(GONE_SECONDS, lambda: self._check_gone(one))
+
+    def _check_gone(self, one: Asked) -> None:
+        if self._writes_for(one.name):
+            self._world.violated(f"{one.name} left {GONE_SECONDS:g} s ago, and a worker still writes for it")
 
 
 class Reader:

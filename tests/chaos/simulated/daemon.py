@@ -18,12 +18,14 @@ from lmx.machines.admission import Limits
 from lmx.machines.types import ModelSpec
 from tests.chaos.simulated.clients import Clients
 from tests.chaos.simulated.worker import Habits, SimWorker
-from tests.chaos.simulated.world import Violation, World
+from tests.chaos.simulated.world import World
 from tests.support.scales import Weighs
 
 GB = 10**9
 NEED = 6 * GB
 SHARE = 0.9
+MOST_STARTS = 10
+"""Of one model in 30 s: five restarts, and what an admin and the loader may ask for beside."""
 MODELS = ("a", "b", "c")
 
 
@@ -46,19 +48,23 @@ class Launcher:
     def __init__(self, daemon: "SimDaemon", name: str) -> None:
         self._daemon = daemon
         self._name = name
+        self._starts: list[float] = []
 
     def launch(self, number: int, owner: Ref[model.Message]) -> SimWorker:
         daemon = self._daemon
-        worker = SimWorker(daemon.world, daemon.habits[self._name], number, owner, self._check)
+        self._starts = [start for start in self._starts if daemon.world.now - start < 30.0] + [daemon.world.now]
+        if len(self._starts) > MOST_STARTS:
+            daemon.world.violated(f"{self._name} was started {len(self._starts)} times in 30 s")
+        worker = SimWorker(daemon.world, daemon.habits[self._name], number, owner, self._check, self._name)
         daemon.launched[self._name].append(worker)
         return worker
 
     def _check(self, worker: SimWorker, command: frames.Command | None) -> None:
         """What a worker must never be told; None is a SIGKILL."""
         if command is None and worker in self._daemon.spared:
-            raise Violation(f"worker {worker.pid} slept for five seconds and was killed")
+            self._daemon.world.violated(f"worker {worker.pid} slept for five seconds and was killed")
         if isinstance(command, frames.Insert) and command.seq >= 0 and self._daemon.state(self._name) == "quarantined":
-            raise Violation(f"{self._name} is quarantined and was given sequence {command.seq}")
+            self._daemon.world.violated(f"{self._name} is quarantined and was given sequence {command.seq}")
 
 
 class SimDaemon:
@@ -73,11 +79,14 @@ class SimDaemon:
         self.gauge = Gauge(self)
         self.replies = count()
         self._assemble()
-        self.clients = Clients(self.world, self.admission)
+        self.clients = Clients(self.world, self.admission, self._writes_for)
 
     def workers(self, name: str = "") -> Iterator[SimWorker]:
         names = [name] if name else list(MODELS)
         return (worker for one in names for worker in self.launched[one])
+
+    def _writes_for(self, request: str) -> bool:
+        return any(worker.has(request) for worker in self.workers())
 
     def load(self, name: str) -> None:
         self.admission.tell(admission.LoadModel(name, Anybody()))
@@ -109,7 +118,7 @@ class SimDaemon:
         world.start(MemoryActor, house, self.gauge, models, loader, self.admission, Anybody())
 
     def _escalate(self, reason: str) -> None:
-        raise Violation(f"the supervisor gave up: {reason}")
+        self.world.violated(f"the supervisor gave up: {reason}")
 
 
 class Anybody:

@@ -17,9 +17,22 @@ def _a_worker(daemon: "SimDaemon") -> SimWorker | None:
     return daemon.world.random.choice(alive) if alive else None
 
 
+def _a_busy_worker(daemon: "SimDaemon") -> SimWorker | None:
+    """One that has been asked for something just now."""
+    worker = _a_worker(daemon)
+    if worker is not None:
+        for _ in range(daemon.world.random.randint(1, 6)):
+            patience = daemon.world.random.choice((None, None, 1.0))
+            daemon.clients.ask(worker.model, patience=patience)
+    return worker
+
+
 def dies(daemon: "SimDaemon") -> None:
-    if worker := _a_worker(daemon):
-        worker.die(daemon.world.random.choice(("killed", "signal", "exit", "oom", "gpu")), "It died.")
+    """While it writes for several."""
+    if worker := _a_busy_worker(daemon):
+        later = daemon.world.random.uniform(0.05, 2.0)
+        cause = daemon.world.random.choice(("killed", "signal", "exit", "oom", "gpu"))
+        daemon.world.later(later, partial(worker.die, cause, "It died."))
 
 
 def dies_again_and_again(daemon: "SimDaemon") -> None:
@@ -35,7 +48,7 @@ def _all_die(daemon: "SimDaemon", name: str) -> None:
 
 
 def sleeps_long(daemon: "SimDaemon") -> None:
-    if worker := _a_worker(daemon):
+    if worker := _a_busy_worker(daemon):
         worker.sleep()
 
 
@@ -50,7 +63,7 @@ def sleeps_five_seconds(daemon: "SimDaemon") -> None:
 
 
 def stands_still(daemon: "SimDaemon") -> None:
-    if worker := _a_worker(daemon):
+    if worker := _a_busy_worker(daemon):
         worker.stand_still()
 
 

@@ -1,6 +1,7 @@
 """One simulated hour: a seed, the traffic, the faults, and then the rest in which all must mend."""
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -8,6 +9,7 @@ import structlog
 from tests.chaos.simulated import invariants
 from tests.chaos.simulated.daemon import SimDaemon
 from tests.chaos.simulated.faults import FAULTS
+from tests.chaos.simulated.world import Violation
 
 HOUR = 3600.0
 REQUESTS = 150
@@ -33,6 +35,35 @@ def simulate(seed: int) -> SimDaemon:
     daemon.end_faults()
     invariants.recovered(daemon)
     return daemon
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one seed."""
+
+    seed: int
+    violation: str = ""
+    deaths: int = 0
+    requests: int = 0
+
+    def line(self) -> str:
+        """With the command that replays it."""
+        if not self.violation:
+            return f"seed {self.seed}: {self.requests} requests, {self.deaths} dead workers, no violation"
+        return f"seed {self.seed}: {self.violation} (replay: scripts/chaos --seed {self.seed})"
+
+
+def outcome(seed: int, *, loud: bool = False) -> Outcome:
+    """`loud`: a violation is raised."""
+    quiet()
+    try:
+        daemon = simulate(seed)
+    except Violation as violation:
+        if loud:
+            raise
+        return Outcome(seed, str(violation))
+    deaths = sum(not worker.alive for worker in daemon.workers())
+    return Outcome(seed, "", deaths, len(daemon.clients.asked))
 
 
 def quiet() -> None:

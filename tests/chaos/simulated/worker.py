@@ -4,7 +4,7 @@ What it writes says whose it is: `<prompt>:<index> `, so that a token in a forei
 missing shows in the text.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,8 +18,11 @@ from lmx.machines.liveness import Condition
 from lmx.machines.types import Chat, Embedding, Generation, Likely, ModelInfo, Text, TokenLogprob
 from tests.chaos.simulated.world import World
 
-LOAD, STEP, BEAT, EXIT = 2.0, 0.05, 1.0, 0.05
+LOAD, STEP, BEAT, EXIT, LATE = 2.0, 0.05, 1.0, 0.05, 8.0
+"""Seconds. A dead worker's last words come late, when another one may sit in its place."""
 SLOTS = 4
+MOST_KILLED = 3
+"""By one request: two convict it, and one more may have been told to go on before that."""
 VOCAB = 1000
 _pids = count(1000)
 
@@ -45,6 +48,8 @@ class Habits:
     """The canary gets other answers."""
     deadly: set[str] = field(default_factory=set)
     """Requests that kill whoever writes for them."""
+    killed: Counter[str] = field(default_factory=Counter)
+    """How many workers each of them has killed."""
 
 
 Check = Callable[["SimWorker", frames.Command | None], None]
@@ -53,8 +58,11 @@ Check = Callable[["SimWorker", frames.Command | None], None]
 class SimWorker:
     """The `Worker` port. Reports and the exit come later, as messages to `owner`."""
 
-    def __init__(self, world: World, habits: Habits, number: int, owner: Ref[model.Message], check: "Check") -> None:
+    def __init__(
+        self, world: World, habits: Habits, number: int, owner: Ref[model.Message], check: "Check", model: str
+    ) -> None:
         """`check(worker, command)` raises Violation on what it must not be told."""
+        self.model = model
         self.pid = next(_pids)
         self.alive = True
         self.sleeping = False
@@ -77,6 +85,11 @@ class SimWorker:
     def busy(self) -> bool:
         return bool(self._queue or self._running)
 
+    def has(self, request: str) -> bool:
+        """Whether it writes for this request, and could stop."""
+        able = self.alive and not self.sleeping and not self.standing
+        return able and any(one.name == request for one in (*self._queue, *self._running.values()))
+
     def send(self, command: frames.Command) -> None:
         self._check(self, command)
         self._world.later(self._world.random.uniform(0.0001, 0.002), lambda: self._do(lambda: self._obey(command)))
@@ -91,6 +104,8 @@ class SimWorker:
     def die(self, cause: Any = "signal", detail: str = "The worker died of SIGSEGV.") -> None:
         if self.alive:
             self.alive = False
+            last = tuple(self._write(one) for one in list(self._running.values()))
+            self._world.later(self._world.random.uniform(0, LATE), lambda: self._say(frames.Step(self._steps, last)))
             self._world.later(EXIT, lambda: self._owner.tell(model.WorkerExited(self._number, cause, detail)))
 
     def sleep(self) -> None:
@@ -186,7 +201,10 @@ class SimWorker:
             first = self._queue.popleft()
             self._running[first.seq] = first
         self._steps += 1
-        if any(one.name in self._habits.deadly for one in self._running.values()):
+        if deadly := [one.name for one in self._running.values() if one.name in self._habits.deadly]:
+            self._habits.killed.update(deadly)
+            if max(self._habits.killed.values()) > MOST_KILLED:
+                self._world.violated(f"{deadly} killed {self._habits.killed} workers")
             self.die()
             return
         did = tuple(self._write(one) for one in list(self._running.values()))

@@ -35,6 +35,8 @@ class World:
         self.delivered = 0
         self.after_each: Callable[[str], None] = lambda _: None
         """Called after every message with the name of the actor that had it; raises Violation."""
+        self.broken: Violation | None = None
+        """What was found first. An actor would survive it, for it survives everything."""
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
@@ -49,6 +51,11 @@ class World:
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         heapq.heappush(self._due, (self.now + seconds, next(self._order), act))
+
+    def violated(self, what: str) -> None:
+        """It must never have happened; found inside of what an actor does."""
+        self.broken = self.broken or Violation(what)
+        raise self.broken
 
     def start(self, kind: type[Actor[Any]], *arguments: Any) -> Address[Any]:
         """What `kind.start(…)` is elsewhere."""
@@ -79,5 +86,7 @@ class World:
             actor.on_receive(actor.actor_inbox.get().message)
             self.delivered += 1
             self.after_each(actor.name)
+            if self.broken is not None:
+                raise self.broken
             if self.delivered > most:
                 raise Violation(f"{actor.name} and others talk for ever, and no time passes")
