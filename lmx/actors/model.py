@@ -154,8 +154,8 @@ class ModelActor(Housing):
                 self._canary.loaded(self.spec, info)
                 self._turnstile.slots = info.slots
                 self.feed("loaded", "The weights are in memory.")
-            case frames.LoadFailed(text):
-                self.feed("load_failed", text)
+            case frames.LoadFailed(text, kind):
+                self.feed("load_failed", text, kind=kind)
             case frames.Warmed(error):
                 self.feed("warm_failed" if error else "warmed", error or "")
             case frames.LoadProgress() | frames.Idled() | frames.Telemetry():

@@ -25,7 +25,7 @@ from lmx.engine.service import Inbox, Service
 from lmx.engine.template import TemplateError
 from lmx.engine.wire import Channel
 from lmx.machines import frames
-from lmx.machines.types import ModelInfo
+from lmx.machines.types import ModelInfo, RefusalKind
 
 LOAD_FAILED = 65
 """Exit code (EX_DATAERR) after a LoadFailed frame."""
@@ -64,7 +64,7 @@ class WorkerMain:
             self._channel.send(frames.LoadFailed(str(error)))
             sys.exit(LOAD_FAILED)
         except MemoryError as error:
-            self._channel.send(frames.LoadFailed(_out_of_memory(error)))
+            self._channel.send(frames.LoadFailed(_out_of_memory(error), RefusalKind.INSUFFICIENT_MEMORY))
             sys.exit(LOAD_FAILED)
         except LoadAborted:
             sys.exit(0)

@@ -13,6 +13,7 @@ from lmx.machines.types import (
     ModelInfo,
     ModelSpec,
     Refusal,
+    RefusalKind,
     TokenLogprob,
 )
 
@@ -98,6 +99,7 @@ class LoadFailed(Struct, frozen=True, tag="load_failed"):
     """The files cannot be served: said once, then the worker exits."""
 
     message: str
+    kind: RefusalKind = RefusalKind.MODEL_LOAD_FAILED
 
 
 class Warmed(Struct, frozen=True, tag="warmed"):

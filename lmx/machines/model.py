@@ -288,8 +288,8 @@ class ModelMachine(Machine):
         delay = self.budget.take(now, chance)
         self.emit(Interrupt(Failure(FailureKind.WORKER_DIED, reason)), GiveBackMemory(), Schedule(delay, "retry"))
 
-    def on_enter_failed(self, reason: str) -> None:
-        self._refusal = Refusal(RefusalKind.MODEL_LOAD_FAILED, reason, 30.0)
+    def on_enter_failed(self, reason: str, kind: RefusalKind = RefusalKind.MODEL_LOAD_FAILED) -> None:
+        self._refusal = Refusal(kind, reason, 30.0)
         self.emit(KillWorker(), RefuseWaiting(self._refusal))
 
     def on_enter_quarantined(self, reason: str = "", event: str = "") -> None:

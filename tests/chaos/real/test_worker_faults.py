@@ -212,7 +212,7 @@ def test_f14_no_memory_at_load(stage: Begin) -> None:
     """F14, a load for which there is no memory: refused with 503 that says so, not tried again and again."""
     scene = stage("oom=load", begins="failed")
     status, body = scene.asks("victim")
-    assert (status, body["error"]["code"]) == (503, "model_load_failed")
+    assert (status, body["error"]["code"]) == (503, "insufficient_memory")
     assert "out of memory" in body["error"]["message"]
     assert facts(scene)["restarts"] == 0
     scene.epilogue(first_causes=0, victim="failed")

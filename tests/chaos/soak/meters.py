@@ -68,7 +68,7 @@ def explained(line: str) -> bool:
         told = json.loads(line)
     except ValueError:
         return False
-    deaths = told.get("event") == "worker_died_first" and told.get("model") == "mortal"
+    deaths = told.get("event") == "worker_died_first" and str(told.get("model")).startswith("mortal")
     return bool(told.get("level") in ("debug", "info") or deaths)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.chaos.soak.client import Client, Wrong
 from tests.chaos.soak.meters import Log, Reading, Tally, breaches, read
-from tests.chaos.soak.shapes import SHAPES, Shape, World, machine
+from tests.chaos.soak.shapes import MORTALS, SHAPES, Shape, World, machine
 from tests.support.server import Server
 
 CONFIG = """
@@ -28,13 +28,11 @@ threads = 1
 [models.steady]
 backend = "fake"
 script = "step=0.015"
-[models.mortal]
-backend = "fake"
-script = "step=0.015"
 [models.fleeting]
 backend = "fake"
 script = "load=0.5; step=0.01"
 """
+CONFIG += "".join(f'[models.{name}]\nbackend = "fake"\nscript = "step=0.015"\n' for name in MORTALS)
 OUT = Path("dist/soak/soak.json")
 WARM_UP, LOOK, HANG = 60.0, 5.0, 300.0
 """Seconds: until the first reading; between two looks at the threads; a step may take."""

@@ -15,7 +15,9 @@ from tests.chaos.soak.client import Client, Wrong
 CHAT = "/v1/chat/completions"
 BACK_SECONDS = 30.0
 """After which a worker that was killed is to be replaced."""
-MODELS = ("steady", "mortal")
+MORTALS = ("mortal0", "mortal1", "mortal2")
+"""Their workers are killed in turn: each is well for long enough, mostly, to have its earlier deaths forgotten."""
+MODELS = ("steady", *MORTALS)
 """Fake ones: they answer with their prompt."""
 GUIDE = "lmx-guide"
 
@@ -135,11 +137,12 @@ def admins(world: World) -> None:
 
 
 def killed_workers(world: World) -> None:
-    before = machine(world.client, "mortal")["facts"]["pid"]
+    model = min(MORTALS, key=lambda name: machine(world.client, name)["since"])
+    before = machine(world.client, model)["facts"]["pid"]
     os.kill(before, signal.SIGKILL)
     until = time.monotonic() + BACK_SECONDS
-    while (now := machine(world.client, "mortal"))["state"] != "ready" or now["facts"]["pid"] == before:
-        expect(time.monotonic() < until, "its worker was killed, and it is", now["state"], now["reason"])
+    while (now := machine(world.client, model))["state"] != "ready" or now["facts"]["pid"] == before:
+        expect(time.monotonic() < until, model, "lost its worker, and it is", now["state"], now["reason"])
         time.sleep(0.2)
 
 
