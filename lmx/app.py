@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pykka
 import structlog
 
-from lmx import descriptors, guide_record, identity, logs, signals, watchdog
+from lmx import access, descriptors, guide_record, identity, logs, signals, watchdog
 from lmx.actors.admission import AdmissionActor
 from lmx.actors.alias import AliasActor
 from lmx.actors.base import Address, House
@@ -34,7 +35,9 @@ from lmx.chaos import Chaos, Gauge
 from lmx.config import Config
 from lmx.descriptors import Reserve
 from lmx.http import application
+from lmx.http.browser import Neighbours
 from lmx.http.gateway import Closing, Gateway
+from lmx.http.keys import KeyRing
 from lmx.journal import Journal, opened
 from lmx.journal_reader import page_of
 from lmx.machines import diagrams
@@ -47,10 +50,13 @@ from lmx.state import FolderTaken, StateLost
 from lmx.system import ProcessLauncher, SystemClock, SystemMemory, port_owner
 from lmx.vitals import Physician
 
+MISCONFIGURED = 64
 TAKEN = 69
 """Exit code: the port or the folder of what lasts belongs to another process."""
 STATE_LOST = 71
 STOP_SECONDS = 5.0
+LEAVE_SECONDS = 30.0
+"""For all of the stop, once every answer is out: asyncio waits for its threads, and one may wait for a disk."""
 LOG_SECONDS = 2.0
 """How long the last log lines may take to be read."""
 LAST_WORDS_SECONDS = 1.0
@@ -190,6 +196,8 @@ class Daemon:
 
 def serve(config: Config, specs: tuple[ModelSpec, ...]) -> int:
     """Serve until asked to stop; returns the exit code. Raises StartError."""
+    if problem := access.unguarded(config.server.host, config.keys):
+        raise StartError(problem, MISCONFIGURED)
     os.umask(0o077)  # what lmx writes is for its user alone, also where the starter's umask is open
     descriptors.fill_standard()
     descriptors.raise_limit()
@@ -200,13 +208,15 @@ def serve(config: Config, specs: tuple[ModelSpec, ...]) -> int:
         raise StartError(str(error), TAKEN) from error
     except StateLost as error:
         raise StartError(str(error), STATE_LOST) from error
+    leaving = watchdog.leave_within(LEAVE_SECONDS)
     try:
-        return asyncio.run(_serve(config, specs, past))
+        return asyncio.run(_serve(config, specs, past, leaving))
     finally:
+        leaving.cancel()
         logs.drain(LOG_SECONDS)
 
 
-async def _serve(config: Config, specs: tuple[ModelSpec, ...], past: Past) -> int:
+async def _serve(config: Config, specs: tuple[ModelSpec, ...], past: Past, leaving: threading.Timer) -> int:
     log = structlog.get_logger()
     daemon = Daemon(config, specs, past)
     daemon.start()
@@ -231,6 +241,7 @@ async def _serve(config: Config, specs: tuple[ModelSpec, ...], past: Past) -> in
         finally:
             await site.stop()
     finally:
+        leaving.start()
         guard.watch_only("loop")
         await asyncio.to_thread(daemon.stop)
         guard.stop()
@@ -251,6 +262,8 @@ async def _listen(
         prove=lambda name: daemon.models[name].tell(model.Prove()),
         max_connections=descriptors.connections(),
         models=tuple(spec.name for spec in specs),
+        keys=KeyRing(config.keys.inference, config.keys.admin),
+        neighbours=_neighbours(config),
         aliases=daemon.aliases,
         chaos=chaos.act if chaos else None,
         diagram=diagrams.render,
@@ -267,3 +280,9 @@ async def _listen(
         taken = error.errno == errno.EADDRINUSE
         what = f"is taken by {port_owner(port)}" if taken else f"cannot be used ({error.strerror})"
         raise StartError(f"{host}:{port} {what}: choose another one with --host or --port.", TAKEN) from error
+
+
+def _neighbours(config: Config) -> Neighbours:
+    asks = config.server
+    names = frozenset(name.lower() for name in asks.hosts)
+    return Neighbours(address=asks.host, hosts=names, origins=frozenset(asks.cors_origins))

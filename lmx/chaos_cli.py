@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmx.client import Client
-from lmx.usage import ConfigFile, Json, own_url
-from lmx.usage import config as _config
+from lmx.usage import ConfigFile, Json, client
 
 commands = typer.Typer(
     help="Break something of a running server on purpose; its config must have chaos.enabled = true.",
@@ -70,5 +68,5 @@ def memory(
 
 
 def _act(what: str, of: str, url: str, config: ConfigFile, as_json: bool) -> None:
-    answer = Client(url or own_url(_config(config, {}))).chaos(what, of)
+    answer = client(url, config).chaos(what, of)
     print(json.dumps(answer) if as_json else answer["done"])

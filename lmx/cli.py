@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from lmx import __version__, chaos_cli, daemon_cli, journal_cli
+from lmx import __version__, chaos_cli, daemon_cli, journal_cli, usage
 from lmx.client import Client, ClientError
-from lmx.usage import USAGE, ConfigFile, Json, Stop, own_url
+from lmx.usage import USAGE, ConfigFile, Json, Stop
 from lmx.usage import config as _config
 
 if TYPE_CHECKING:
@@ -287,4 +287,4 @@ def diagram(
 
 
 def _client(url: str, file: Path | None) -> Client:
-    return Client(url or own_url(_config(file, {})))
+    return usage.client(url, file)

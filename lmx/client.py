@@ -14,6 +14,7 @@ SILENCE_SECONDS = 60.0
 """A server that sends nothing for so long is taken for gone; its streams carry a heartbeat every second."""
 SETTLE_SECONDS = 660.0
 """Loading answers at its end; the server gives up after ten minutes."""
+KEYLESS = "Commands send LMX_API_KEY, or else what keys.admin and keys.inference are in the config."
 
 Message = Mapping[str, str]
 
@@ -29,7 +30,8 @@ class ClientError(Exception):
 class Client:
     """Calls one server; a connection per call. Every method raises ClientError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "", admin_key: str = "") -> None:
+        """`key` goes to /v1, `admin_key` to /admin; empty = none is sent."""
         parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
             port = parts.port
@@ -40,6 +42,7 @@ class Client:
         self.url = url
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._address = (parts.hostname, port)
+        self._keys = (key, admin_key)
         self._prefix = parts.path.rstrip("/")
 
     def machines(self) -> dict[str, Any]:
@@ -101,6 +104,8 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         connection = self._kind(*self._address, timeout=timeout)
         headers = {"Content-Type": "application/json"}
+        if key := self._keys[path.startswith("/admin/")]:
+            headers["Authorization"] = f"Bearer {key}"
         try:
             connection.request(method, self._prefix + path, json.dumps(body) if body else None, headers)
             response = connection.getresponse()
@@ -134,7 +139,8 @@ def _refused(response: http.client.HTTPResponse) -> ClientError:
         message = str(json.loads(response.read())["error"]["message"])
     except (ValueError, LookupError, TypeError):
         message = f"The server answered {response.status} {response.reason}"
-    return ClientError(_sentence(message))
+    advice = f" {KEYLESS}" if response.status == http.client.UNAUTHORIZED else ""
+    return ClientError(_sentence(message) + advice)
 
 
 def _sentence(text: str) -> str:

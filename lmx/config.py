@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
+from lmx.access import Keys, Server
 from lmx.machines.types import Adapter, KvLayout, KvType, Speculation, Switch
 from lmx.settings import ConfigError, Key, Layer, from_names, from_toml, merge, settings
 
@@ -16,6 +17,8 @@ __all__ = ["Config", "ConfigError", "ModelConfig", "load"]
 DEFAULT_FILE = "~/.lmx/config.toml"
 PREFIX = "LMX_"
 FILE_VARIABLE = "LMX_CONFIG"
+KEY_VARIABLE = "LMX_API_KEY"
+"""The key that commands send; no setting of the server."""
 
 # The short names of the settings that are given most: `LMX_PORT` is `LMX_SERVER_PORT`, and the flag is `--port`.
 SHORT = {
@@ -33,19 +36,6 @@ Count = Annotated[int, Meta(ge=1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
 Bytes = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
-
-
-class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The socket and its life."""
-
-    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
-    """Address to listen on; anything but loopback lets other machines in."""
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 1234
-    """TCP port to listen on; 0 = any free one."""
-    drain_seconds: Seconds = 30.0
-    """How long requests in flight may take to finish after SIGTERM."""
-    heartbeat_seconds: Seconds = 1.0
-    """Pause between comments that keep a stream alive before its first token."""
 
 
 class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,6 +197,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings."""
 
     server: Server = Server()
+    keys: Keys = Keys()
     admission: Admission = Admission()
     memory: Memory = Memory()
     liveness: Liveness = Liveness()
@@ -247,7 +238,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     path = Path(os.path.abspath(os.path.expanduser(named or DEFAULT_FILE)))
     layers = [from_toml(_read(path), str(path), Config)] if named or path.exists() else []
     variables = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
-    layers.append(from_names(variables, VARIABLES, aside=frozenset({FILE_VARIABLE})))
+    layers.append(from_names(variables, VARIABLES, aside=frozenset({FILE_VARIABLE, KEY_VARIABLE})))
     layers.append(from_names({name: value for name, value in flags.items() if value is not None}, FLAGS))
     config = merge(Config, layers)
     _check(config, layers)
@@ -274,6 +265,9 @@ def _check(config: Config, layers: list[Layer]) -> None:
         place = where(("admission", "queue"), ("admission", "max_in_flight"))
         expected = f"expected at most max_in_flight ({limits.max_in_flight})"
         raise ConfigError(f"{place}: admission.queue is {limits.queue}, {expected}.")
+    if config.keys.admin in config.keys.inference:
+        place = where(("keys", "admin"), ("keys", "inference"))
+        raise ConfigError(f"{place}: keys.admin is one of keys.inference, expected a key of its own.")
     for name, model in config.models.items():
         if not model.path and model.backend != "fake":
             place = layers[0].where(("models", name))

@@ -1,5 +1,6 @@
 """Hands lmx over to who keeps it running: launchd on macOS, the user's systemd on Linux. Templates are in ops/."""
 
+import http.client
 import json
 import os
 import plistlib
@@ -24,6 +25,8 @@ MANAGER_SECONDS = 100.0
 BOOTOUT_SECONDS = 70.0
 """launchctl returns from a bootout before the job has ended, and takes no new one until then."""
 ASK_SECONDS = 5.0
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""By no proxy, as lmx's other commands."""
 
 
 class DaemonError(Exception):
@@ -83,7 +86,11 @@ class Launchd:
         return plistlib.dumps(filled, sort_keys=False).decode()
 
     def load(self) -> None:
-        (self._home / "Library/Logs/lmx").mkdir(parents=True, exist_ok=True)
+        logs = self._home / "Library/Logs/lmx"
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DaemonError(f"{logs} cannot be made: {error.strerror}.") from error
         self.unload()
         _run("launchctl", "enable", self._target)
         _run("launchctl", "bootstrap", self._domain, str(self.path))
@@ -189,12 +196,12 @@ def uninstall(by: Manager) -> bool:
 def readiness(url: str) -> dict[str, Any] | None:
     """What /readyz says, whatever the status; None when nobody answers."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=ASK_SECONDS) as answer:
+        with DIRECTLY.open(f"{url}/readyz", timeout=ASK_SECONDS) as answer:
             content = answer.read()
     except urllib.error.HTTPError as error:
         with error:
             content = error.read()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return None
     try:
         told = json.loads(content)

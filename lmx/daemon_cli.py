@@ -28,8 +28,11 @@ def install(
 ) -> None:
     """Start lmx now, after a crash, and when you log in. A second time: with other settings."""
     from lmx import daemon
+    from lmx.access import unguarded
 
-    _config(config, {})  # a mistake in it is told now, and not by a service that does not start
+    asked = _config(config, {})  # a mistake in it is told now, and not by a service that does not start
+    if problem := unguarded(asked.server.host, asked.keys):
+        raise Stop(problem)
     whole = Path(os.path.abspath(os.path.expanduser(config))) if config is not None else None
     with _manager() as manager:
         if only_print:

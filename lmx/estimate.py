@@ -74,7 +74,10 @@ def estimate(spec: ModelSpec, *, widened: bool = sys.platform != "darwin") -> Es
     except FileNotFoundError as error:
         raise EstimateError(f"{error.filename} is missing: download the model again, or correct its path.") from error
     except OSError as error:
-        raise EstimateError(f"{error.filename} cannot be read ({error.strerror}): check its disk.") from error
+        where = error.filename or spec.path  # what fails while it is read has no name
+        raise EstimateError(f"{where} cannot be read ({error.strerror}): check its disk.") from error
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise EstimateError(f"{spec.path} describes itself as no model does ({error}): download it again.") from error
     return Estimate(
         weights=whole.weights + extra,
         kv=whole.kv,
@@ -208,7 +211,7 @@ def _size(path: Path) -> int:
 
 def _number(config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int and value >= 0 else 0
 
 
 def _per_layer(value: object) -> list[int]:

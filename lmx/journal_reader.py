@@ -83,7 +83,10 @@ def every(path: Path, wanted: Filter = ALL) -> Iterator[Entry]:
 def _open(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UnreadableError(f"{path} does not exist: there is no journal.")
-    db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2.0)
+    try:
+        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2.0)
+    except sqlite3.Error as error:
+        raise UnreadableError(f"{path} cannot be opened: {error}.") from error
     try:
         [(version,)] = _ask(db, path, "PRAGMA user_version", [])
         if version != VERSION:

@@ -13,6 +13,9 @@ Key = tuple[str, ...]
 
 S = TypeVar("S", bound=Struct)
 
+SECRET = {"secret": True}
+"""As `Meta(extra=SECRET)`: values of this kind are never shown."""
+
 
 class ConfigError(Exception):
     """A setting is wrong. The message is one sentence: where it is, what was found, what was expected."""
@@ -97,17 +100,28 @@ def words(kind: Any) -> str:
             return "text that is not empty" if least else "text"
         case kinds.UnionType():
             return words(get_args(kind)[0])
+        case kinds.Metadata(extra_json_schema={"description": text}):
+            return str(text)
+        case kinds.VarTupleType(item_type=kinds.Metadata(extra_json_schema={"description": text})):
+            return f"a list of {text}"
         case _:
             return "a table"
 
 
 def _converted(shape: type[Struct], key: Key, value: Any, layer: Layer) -> Any:
     kind = _kind(shape, key)
+    if not layer.typed and isinstance(value, str) and get_origin(kind) is tuple:
+        value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         return msgspec.to_builtins(msgspec.convert(value, kind, strict=layer.typed))
     except msgspec.ValidationError:
-        problem = f"{'.'.join(key)} is {_shown(value)}, expected {words(kind)}"
+        problem = f"{'.'.join(key)} is {'not shown' if _is_secret(kind) else _shown(value)}, expected {words(kind)}"
         raise ConfigError(f"{layer.where(key)}: {problem}.") from None
+
+
+def _is_secret(kind: Any) -> bool:
+    info = kinds.type_info(kind)
+    return getattr(info.item_type if isinstance(info, kinds.VarTupleType) else info, "extra", None) == SECRET
 
 
 def _kind(kind: Any, key: Key) -> Any:

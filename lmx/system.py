@@ -2,7 +2,9 @@
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,15 +30,22 @@ class SystemMemory:
 
     def __init__(self, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> None:
         self._groups = _limited(root, own)
+        self._known = psutil.virtual_memory()
 
     def free(self) -> int:
         """What is cached of files counts as free: it can be read again."""
-        free = int(psutil.virtual_memory().available)
+        free = int(self._machine().available)
         return max(0, min([free, *(_room(group) for group in self._groups)]))
 
     def total(self) -> int:
         limits = (_number(group / "memory.max") for group in self._groups)
-        return min([int(psutil.virtual_memory().total), *(limit for limit in limits if limit)])
+        return min([int(self._known.total), *(limit for limit in limits if limit)])
+
+    def _machine(self) -> Any:
+        """As it is now; as it was last, when no descriptor is left to look with."""
+        with suppress(OSError):
+            self._known = psutil.virtual_memory()
+        return self._known
 
 
 def _limited(root: Path, own: Path) -> list[Path]:

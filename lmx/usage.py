@@ -4,8 +4,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
+
+from lmx.client import Client
 
 if TYPE_CHECKING:
     from lmx.config import Config
@@ -38,3 +41,18 @@ def own_url(config: "Config") -> str:
     """Where a server with this config is reached from here; one that listens everywhere, on loopback."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+
+
+def client(url: str, file: Path | None) -> Client:
+    """Calls the server at `url` (empty = the one of the config `file`) with LMX_API_KEY, or else the config's keys.
+
+    Those are sent to this machine only: another server's are not in our config. Raises Stop and ClientError.
+    """
+    from lmx.access import is_loopback
+    from lmx.config import KEY_VARIABLE
+
+    given = os.environ.get(KEY_VARIABLE, "")
+    if url and (given or not is_loopback(urlsplit(url if "://" in url else f"http://{url}").hostname or "")):
+        return Client(url, given, given)
+    own = config(file, {})
+    return Client(url or own_url(own), given or next(iter(own.keys.inference), ""), given or own.keys.admin)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+import structlog
 
 from lmx.actors.messages.vitals import Heat, Look, Vitals
 
 PMSET_SECONDS = 5.0
 ZONES = Path("/sys/class/thermal")
+MOST_WAITING = 100
+"""Who asks while so many wait for a disk that hangs is not answered, as they are not."""
 
 
 class Physician:
@@ -29,14 +32,19 @@ class Physician:
         threading.Thread(target=self._run, name="physician", daemon=True).start()
 
     def tell(self, message: Look) -> None:
-        self._asked.put(message)
+        if self._asked.qsize() < MOST_WAITING:
+            self._asked.put(message)
 
     def _run(self) -> None:
         while True:
             waiting = [self._asked.get()]
             while not self._asked.empty():
                 waiting.append(self._asked.get())
-            seen = self._look()
+            try:
+                seen = self._look()
+            except (OSError, psutil.Error) as error:  # no descriptor is left, for one: the next look may see more
+                structlog.get_logger().warning("machine_not_seen", error=str(error))
+                continue
             for look in waiting:
                 look.reply_to.tell(seen)
 

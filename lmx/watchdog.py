@@ -162,6 +162,13 @@ def end_process(silent: Mapping[str, float]) -> NoReturn:
         os._exit(STUCK)
 
 
+def leave_within(seconds: float) -> threading.Timer:
+    """Once started, ends the process after `seconds`, unless it is cancelled: a stop may hang in a thread as well."""
+    timer = threading.Timer(seconds, end_process, [{"stop": seconds}])
+    timer.daemon = True
+    return timer
+
+
 def stacks() -> dict[str, list[str]]:
     """`file:line function` of every frame by thread, the innermost first. Reads no file: the disk may be what hangs."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}

@@ -15,13 +15,14 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from socketserver import BaseRequestHandler
+from typing import Any, cast
 
 import pytest
 
 from lmx import daemon
 from lmx.cli import run
-from lmx.daemon import DaemonError, Launchd, Systemd
+from lmx.daemon import DaemonError, Launchd, Systemd, readiness
 from lmx.descriptors import WANTED
 
 ROOT = Path(__file__).parents[1]
@@ -345,6 +346,25 @@ class Ready(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+class Babble(BaseRequestHandler):
+    """Something else has the port."""
+
+    def handle(self) -> None:
+        self.request.recv(4096)
+        self.request.sendall(b"no HTTP at all\r\n\r\n")
+
+
+def test_who_speaks_no_http_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No traceback; and no proxy is asked for what is on this machine."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for handler, known in ((Babble, False), (Ready, True)):
+        with HTTPServer(("127.0.0.1", 0), cast("Any", handler)) as server:
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            assert (readiness(f"http://127.0.0.1:{server.server_port}") is not None) == known
+            thread.join()
 
 
 def test_status_asks_the_manager_and_the_server(stand_in: Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What a load will take, judged by the model's files; and files that are not there, not whole, or do not answer."""
 
+import errno
 import json
 import os
 import shutil
@@ -135,6 +136,40 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(EstimateError, match=r"has no \*.safetensors"):
         estimate(mlx(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[" * 100_000),
+        ("config.json", '{"num_hidden_layers": %s, "hidden_size": 8, "num_attention_heads": 2}' % ("9" * 4000)),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 1}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 1, "b": "x"}}'),
+    ],
+)
+def test_what_no_model_says_of_itself_is_one_sentence(tmp_path: Path, name: str, text: str) -> None:
+    """The thread that weighs lives on, and says what is wrong with which model."""
+    folder = mlx_copy(tmp_path / "mlx", {"a": ("F16", 10)})
+    (folder / name).write_text(text)
+    with pytest.raises(EstimateError, match=f"{folder} describes itself as no model does .*: download it again"):
+        estimate(mlx(folder))
+
+
+def test_numbers_below_zero_are_none(tmp_path: Path) -> None:
+    """No estimate is negative: it would let everything be loaded."""
+    weighed = estimate(mlx(mlx_copy(tmp_path / "mlx", {"a": ("F16", 10)}, num_attention_heads=-2)))
+    assert min(weighed.kv, weighed.prefill, weighed.kv_per_token) >= 0
+
+
+def test_a_disk_that_breaks_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system names no file then; the model's path is known all the same."""
+
+    def broken(_: Path) -> dict[str, Any]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(headers, "gguf", broken)
+    with pytest.raises(EstimateError, match=f"^{gguf_file()} cannot be read .*: check its disk"):
+        estimate(gguf())
 
 
 @pytest.mark.parametrize("size", [0, 3, 24, 100, 300])

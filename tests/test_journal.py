@@ -247,6 +247,18 @@ def test_a_missing_file_is_one_sentence(path: Path) -> None:
         latest(path, 1)
 
 
+def test_a_file_that_cannot_be_opened_is_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's, or no descriptor is left: SQLite says so when it connects."""
+    write(path, [moved(1)])
+
+    def refused(*_: object, **__: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refused)
+    with pytest.raises(UnreadableError, match="cannot be opened: unable to open database file"):
+        latest(path, 1)
+
+
 def test_since_is_an_age_or_a_date() -> None:
     """As people say it."""
     assert moment("90s", 1000.0) == 910.0

@@ -1,5 +1,6 @@
 """The machine's memory, and what a control group leaves of it."""
 
+import errno
 from pathlib import Path
 
 import psutil
@@ -52,3 +53,15 @@ def test_a_limit_that_goes_away_is_no_lack(tmp_path: Path) -> None:
     (folder / "memory.max").write_text("max\n")
     assert system.free() > GB // 100
     assert system.total() == psutil.virtual_memory().total
+
+
+def test_without_a_descriptor_it_is_what_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Linux tells by a file: when no more can be opened, no actor that asks for memory dies of that."""
+    system = memory(tmp_path, "/")
+    before = system.free(), system.total()
+
+    def exhausted() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(psutil, "virtual_memory", exhausted)
+    assert (system.free(), system.total()) == before

@@ -1,5 +1,7 @@
 """The judgement of the watchdog, on a clock that the test moves; tests/e2e has real processes that hang."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
 
@@ -8,7 +10,7 @@ import pytest
 from lmx.actors.timers import TimerThread
 from lmx.notify import Notify
 from lmx.system import SystemClock
-from lmx.watchdog import Watchdog, of_actor, of_timers, stacks
+from lmx.watchdog import STUCK, Watchdog, of_actor, of_timers, stacks
 from tests.support.house import Actors
 
 LIMIT = 20.0
@@ -209,3 +211,23 @@ def test_the_stacks_name_thread_file_line_and_function() -> None:
         leave.set()
         thread.join()
     assert any(frame.startswith(__file__) and frame.endswith("hang_here") for frame in frames)
+
+
+STOP_THAT_HANGS = """
+import asyncio, threading
+from lmx.watchdog import leave_within
+
+async def main():
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    leave_within(0.2).start()
+
+asyncio.run(main())
+"""
+
+
+def test_a_stop_that_hangs_in_a_thread_ends() -> None:
+    """asyncio waits without end for what runs in its threads, as a read from a disk that is gone; the loop turns."""
+    command = [sys.executable, "-c", STOP_THAT_HANGS]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == STUCK, ended.stderr
+    assert "'stop': 0.2" in ended.stdout + ended.stderr

@@ -124,7 +124,8 @@ class AliasActor(MachineActor[alias.Message]):
         return self._models[name]
 
     def _tell(self, answer: alias.Moved | alias.Stayed) -> None:
-        self._model(self._means).tell(model.Lease(held=False))
+        for name in {self._means, self._old}:  # after a move the lease is the old one's
+            self._model(name).tell(model.Lease(held=False))
         if self._asked is not None:
             self._asked.reply_to.tell(answer)
         self._asked = None

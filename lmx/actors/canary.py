@@ -17,7 +17,7 @@ from lmx.machines.types import Embedding, Generation, ModelInfo, ModelSpec, Toke
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Report = frames.Step | frames.Accepted | frames.Rejected | frames.Embedded
+Report = frames.Step | frames.Accepted | frames.Rejected | frames.Embedded | frames.Rendered
 Send = Callable[[frames.Insert | frames.Embed | frames.Cancel], None]
 
 OVERDUE_SECONDS = 60.0
@@ -174,7 +174,7 @@ class Canary:
         if self._run is not None:
             self._run.hear(report)
         now = int(self._house.clock.time())
-        if now > self._answered_at and _answers(report):
+        if now != self._answered_at and _answers(report):  # a clock may be set back
             self._answered_at = now
             self._note(answered_at=now)
 

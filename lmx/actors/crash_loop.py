@@ -29,6 +29,17 @@ class CrashLoopActor(MachineActor[crash_loop.Message]):
     def make_machine(self) -> CrashLoopMachine:
         return CrashLoopMachine()
 
+    def set_up(self) -> None:
+        """A safe mode that a predecessor began ends with it: nobody would end it any more."""
+        super().set_up()
+        if self._reason:
+            self.perform(AllowLoads())
+
+    def lost(self, message: crash_loop.Message) -> None:
+        """The server waits for this answer, and serves nothing before it has it."""
+        if isinstance(message, crash_loop.Started):
+            message.reply_to.tell(server.Recovered(""))
+
     def receive(self, message: crash_loop.Message) -> None:
         match message:
             case crash_loop.Started(server_ref):

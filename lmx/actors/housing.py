@@ -28,7 +28,7 @@ class Housing(Serving):
             self._callers.settle("ready")
         elif by_admin and state == "queued":
             self._wish.withdraw()  # that one is not an admin's
-            self._wish.make(self.myself)
+            self._ask_loader()
         elif state == "unloaded":
             self._wish.preload = not by_admin
             self.feed("request", "An admin asked for it." if by_admin else "It is to be loaded from the start.")
@@ -73,7 +73,9 @@ class Housing(Serving):
     def _evict(self) -> None:
         if self.machine.current == "ready" and not len(self.sequences):
             self._unload(None, "The loader needs its memory for another model.")
-        elif self.machine.current not in ("draining", "unloading", "unloaded"):
+        elif self.machine.current == "unloaded":
+            self._wish.give_back()
+        elif self.machine.current not in ("draining", "unloading"):
             self._wish.stay()
 
     def _forgo(self) -> None:
@@ -122,6 +124,8 @@ class Housing(Serving):
             self._retire()
             self._rest()
             self._canary.rests()
+            if self.sequences.doubtful and self._is_idle():
+                self._canary.sing_idle(self._sang)
         self._go_on()
         if self.machine.current == "draining" and not self.sequences.unfinished():
             self.feed("drained", "Nothing runs any more.")

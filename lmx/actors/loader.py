@@ -237,8 +237,8 @@ class LoaderActor(MachineActor[loader.Message]):
             self.feed("evicted", f"{name} is gone")
 
     def _eviction_refused(self, name: str) -> None:
-        self._in_use.add(name)
-        if self.machine.current == "evicting":
+        if self.machine.current == "evicting" and name in self._leaving:
+            self._in_use.add(name)
             self.feed("eviction_refused", f"{name} is in use")
 
     def _withdraw(self, name: str, ticket: int) -> None:

@@ -88,7 +88,7 @@ class ModelActor(Housing):
     def perform(self, effect: Effect) -> None:
         match effect:
             case life.AcquireLoader():
-                self._wish.make(self.myself)
+                self._ask_loader()
             case life.WithdrawFromLoader():
                 self._wish.withdraw()
             case life.GiveBackMemory():
@@ -145,7 +145,7 @@ class ModelActor(Housing):
     def _reported(self, report: frames.Report) -> None:
         self._pulse.hear(report)
         match report:
-            case frames.Step() | frames.Accepted() | frames.Rejected() | frames.Embedded():
+            case frames.Step() | frames.Accepted() | frames.Rejected() | frames.Embedded() | frames.Rendered():
                 self._canary.hear(report)
                 if self.sequences.hear(report):
                     self._settle()
@@ -175,17 +175,21 @@ class ModelActor(Housing):
                 self._recycle(reason)
 
     def _sang(self, error: str) -> None:
+        self.sequences.doubtful = False
         state = self.machine.current
         if state == "canary" or (state == "ready" and error):
             self.feed("canary_failed" if error else "canary_passed", error or "The canary sang.")
 
     def _exited(self, exit: model.WorkerExited) -> None:
         if self._seat.holds(exit.worker):
+            waits = self.machine.current == "queued"
             exit = self._seat.leave(exit)
             self._canary.closed()
             self._keeping.forget()
             self._facts.gone(exit.detail)
             self._died(exit.cause, exit.detail)
+            if waits:
+                self._ask_loader()
 
     def _died(self, cause: model.Cause, detail: str) -> None:
         metrics.WORKER_EXITS.labels(self.spec.name, cause).inc()

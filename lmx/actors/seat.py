@@ -24,6 +24,11 @@ class Seat:
         self._worker = self._launcher.launch(self.number, owner)
         return self._worker.pid
 
+    @property
+    def is_taken(self) -> bool:
+        """Also by one that was killed and has not been reaped yet."""
+        return self._worker is not None
+
     def holds(self, number: int) -> bool:
         """Whether worker `number` is the one that sits here; another one's words are late."""
         return self._worker is not None and number == self.number

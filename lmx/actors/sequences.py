@@ -13,15 +13,18 @@ from lmx.actors.writing import Writing
 from lmx.machines import frames
 from lmx.machines.sequence import OUTCOMES, TABLE
 from lmx.machines.suspects import Suspects, fingerprint
+from lmx.machines.tasks import Rendering, Task
 from lmx.machines.types import Embedding, Failure, FailureKind, Generation, Refusal, RefusalKind, Usage
 
-Order = frames.Insert | frames.Embed | frames.Cancel
+Start = frames.Insert | frames.Embed | frames.Render
+Order = Start | frames.Cancel
+Report = frames.Step | frames.Accepted | frames.Rejected | frames.Embedded | frames.Rendered
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     seq: int
-    generation: Generation | Embedding
+    generation: Task
     reply_to: Ref[client.Event]
     since: float
     phase: str = "waiting"
@@ -59,10 +62,12 @@ class Sequence:
         self.move("interrupt")
         self.writing.cut(logprobs=isinstance(self.generation, Generation) and self.generation.logprobs is not None)
 
-    def order(self) -> frames.Insert | frames.Embed:
+    def order(self) -> Start:
         asked = self.generation
         if isinstance(asked, Embedding):
             return frames.Embed(self.wire, asked)
+        if isinstance(asked, Rendering):
+            return frames.Render(self.wire, asked)
         return frames.Insert(self.wire, asked, self.writing.resume())
 
 
@@ -74,6 +79,8 @@ class Sequences:
     clock: Clock
     turnstile: Turnstile = field(default_factory=lambda: Turnstile(""))
     suspects: Suspects = field(default_factory=Suspects)
+    doubtful: bool = False
+    """The engine computed what is no number: is the model well? Until its canary has said so."""
     _live: dict[int, Sequence] = field(default_factory=dict)
     _waiting: dict[int, Sequence] = field(default_factory=dict)
     """Those that the present worker does not know."""
@@ -90,7 +97,7 @@ class Sequences:
         self._live[ask.seq] = self._waiting[ask.seq] = sequence
         return sequence
 
-    def insert(self, seq: int) -> frames.Insert | frames.Embed:
+    def insert(self, seq: int) -> Start:
         """Mark one as known to the worker, which is to be told so.
 
         Its id there is new, and higher than all before: late words about an earlier turn are nobody's.
@@ -142,7 +149,7 @@ class Sequences:
             if sequence.mark in guilty:
                 self._end(sequence, "fail", client.Failed(failure))
 
-    def hear(self, report: frames.Step | frames.Accepted | frames.Rejected | frames.Embedded) -> bool:
+    def hear(self, report: Report) -> bool:
         """What the worker says of sequences, and whether another's turn may have come with it."""
         match report:
             case frames.Step(_, seqs):
@@ -157,6 +164,9 @@ class Sequences:
                     self._turn_away(sequence, refusal)
             case frames.Embedded():
                 self.embedded(report)
+            case frames.Rendered(wire, tokens, text):
+                if sequence := self._known(wire):
+                    self._answered(sequence, client.Rendered(tokens, text))
         return True
 
     def accepted(self, report: frames.Accepted) -> None:
@@ -190,9 +200,7 @@ class Sequences:
             self._finished(sequence, frames.Finish("error", report.error))
             return
         sequence.prompt_tokens = sum(report.tokens)
-        sequence.move("prefill")
-        sequence.reply_to.tell(client.Embedded(report.vectors, report.width, report.tokens))
-        self._finished(sequence, frames.Finish("stop"))
+        self._answered(sequence, client.Embedded(report.vectors, report.width, report.tokens))
 
     def refuse(self, seq: int, refusal: Refusal) -> None:
         sequence = self._live.get(seq)
@@ -217,6 +225,12 @@ class Sequences:
         elif sequence is not None and failure is not None:
             self._end(sequence, "fail", client.Failed(failure))
         return sequence
+
+    def _answered(self, sequence: Sequence, answer: client.Embedded | client.Rendered) -> None:
+        """One that has no text, and is over with its answer."""
+        sequence.move("prefill")
+        sequence.reply_to.tell(answer)
+        self._finished(sequence, frames.Finish("stop"))
 
     def _known(self, wire: int) -> Sequence | None:
         """Whom the worker speaks of; the canary's ids are below 0."""
@@ -257,6 +271,8 @@ class Sequences:
 
     def _finished(self, sequence: Sequence, finish: frames.Finish) -> None:
         if finish.reason == "error":
+            # as every backend says of logits and vectors with a NaN or an infinity
+            self.doubtful = self.doubtful or "finite" in finish.error
             failure = Failure(FailureKind.ENGINE_ERROR, finish.error)
             self._end(sequence, "fail", client.Failed(failure))
             return

@@ -93,14 +93,21 @@ class Serving(MachineActor[model.Message]):
         """A worker that still sits there is killed; its memory and its seat are given back when it has exited."""
         self.sequences.fail(Failure(FailureKind.INTERNAL, LOST.message), begun_only=False)
         self._callers.refuse(LOST)
+        self._turnstile.close()
+        self._callers.add("unloaded", self._retiring)
         killed = self._seat.kill()
         if not killed:
             self._wish.withdraw()
+            self._wish.give_back()
         self._heir = self.machine.reborn(worker=killed)
 
     def on_stop(self) -> None:
         super().on_stop()
         self._callers.abandon(LOST)
+
+    @abstractmethod
+    def _sang(self, error: str) -> None:
+        """The canary's verdict on a model that it sang for; empty = it is well."""
 
     @abstractmethod
     def _settle(self) -> None:
@@ -123,6 +130,11 @@ class Serving(MachineActor[model.Message]):
             self._wish.in_use(True)
             self._keeping.used(ask.keep_alive)
         self._note_in_flight()
+
+    def _ask_loader(self) -> None:
+        """A worker that was killed has to be gone first, or its exit would give back what the next one has."""
+        if not self._seat.is_taken:
+            self._wish.make(self.myself)
 
     def _drop(self, seq: int, failure: Failure | None) -> None:
         sequence = self.sequences.drop(seq, failure)

@@ -7,7 +7,8 @@ from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Scales
 from lmx.machines.memory import has_room
 from lmx.machines.prediction import tokens
-from lmx.machines.types import Embedding, Generation, ModelSpec, Refusal, RefusalKind
+from lmx.machines.tasks import Task
+from lmx.machines.types import Generation, ModelSpec, Refusal, RefusalKind
 
 
 class Wish:
@@ -57,9 +58,9 @@ class Wish:
         self._loader.tell(wish)
         return None
 
-    def no_room(self, asked: Generation | Embedding) -> Refusal | None:
+    def no_room(self, asked: Task) -> Refusal | None:
         """Why a sequence cannot have its KV cache, where that is taken token by token; None = it probably can."""
-        if not self.kv_per_token or isinstance(asked, Embedding):
+        if not self.kv_per_token or not isinstance(asked, Generation):
             return None
         count, free = tokens(asked, self._spec().context), self._scales.free()
         if has_room(tokens=count, bytes_per_token=self.kv_per_token, free=free):

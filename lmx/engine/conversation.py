@@ -54,9 +54,13 @@ class Conversation:
         self._template = template
         self._backend = backend
 
+    def text(self) -> str:
+        """Raises TemplateError."""
+        return self._template.render(self.messages)
+
     def render(self) -> Rendered:
         """Raises TemplateError."""
-        self._text = self._template.render(self.messages)
+        self._text = self.text()
         return Rendered(self._backend.encode(self._text, special=True), chat=self)
 
     @property

@@ -102,7 +102,7 @@ class Intake:
 
     def _fitting(self, generation: Generation) -> tuple[Rendered, Cut | None]:
         """The prompt's tokens, cut where that was asked for. Raises Refused for one that is too long."""
-        rendered = self._render(generation.prompt)
+        rendered = self.render(generation.prompt)
         room = self.info.context - (1 if generation.max_tokens is None else generation.max_tokens)
         if len(rendered.tokens) <= room:
             return rendered, None
@@ -110,12 +110,17 @@ class Intake:
             return shorter
         raise Refused(self._too_long(generation, len(rendered.tokens)))
 
-    def _render(self, prompt: Prompt) -> Rendered:
+    def conversation(self, chat: Chat) -> Conversation:
+        """Raises TemplateError."""
+        if self.template is None:
+            raise TemplateError("This model has no chat template: use /v1/completions.")
+        return Conversation(chat.messages, self.template, self.backend)
+
+    def render(self, prompt: Prompt) -> Rendered:
+        """Raises TemplateError."""
         match prompt:
-            case Chat(messages):
-                if self.template is None:
-                    raise TemplateError("This model has no chat template: use /v1/completions.")
-                return Conversation(messages, self.template, self.backend).render()
+            case Chat():
+                return self.conversation(prompt).render()
             case Text(text):
                 start = [] if self.info.bos is None else [self.info.bos]
                 return Rendered(start + self.backend.encode(text, special=True), kept=len(start))

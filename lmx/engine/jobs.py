@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lmx.backends.base import Backend, Info
 from lmx.engine.wire import MAX_FRAME
 from lmx.machines import frames
-from lmx.machines.types import Input, Pair, Refusal, RefusalKind, Text, Tokens
+from lmx.machines.types import Embedding, Input, Pair, Refusal, RefusalKind, Text, Tokens
 
 BATCH_TOKENS = 512
 BATCH_INPUTS = 8
@@ -29,6 +29,7 @@ class Job:
     job: int
     inputs: list[list[int]]
     score: bool
+    dimensions: int = 0
     rows: list[NDArray[np.float32]] = field(default_factory=list)
 
     @property
@@ -88,8 +89,17 @@ class Jobs:
 
 def _told(job: Job) -> frames.Embedded:
     rows = np.concatenate(job.rows)
+    if job.dimensions:
+        rows = _shortened(rows, job.dimensions)
     width = 1 if job.score else rows.shape[1]
     return frames.Embedded(job.job, rows.astype("<f4").tobytes(), width, tuple(map(len, job.inputs)))
+
+
+def _shortened(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The beginnings of rows, at length 1 again; one of nothing but zeros stays as it is."""
+    cut = rows[:, :width]
+    lengths = np.linalg.norm(cut, axis=1, keepdims=True)
+    return np.asarray(cut / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -100,24 +110,31 @@ class JobIntake:
     info: Info
 
     def prepare(self, embed: frames.Embed) -> Job | frames.Rejected:
-        refusal = self._unfit(len(embed.embedding.inputs), score=embed.embedding.score)
+        asked = embed.embedding
+        refusal = self._unfit(asked)
         inputs: list[list[int]] = []
-        for place, one in enumerate(embed.embedding.inputs):
+        for place, one in enumerate(asked.inputs):
             if refusal is None:
                 inputs.append(self._tokens(one))
                 refusal = self._bad(one, inputs[-1], place)
-        return Job(embed.job, inputs, embed.embedding.score) if refusal is None else frames.Rejected(embed.job, refusal)
+        if refusal is not None:
+            return frames.Rejected(embed.job, refusal)
+        return Job(embed.job, inputs, asked.score, asked.dimensions)
 
-    def _unfit(self, count: int, *, score: bool) -> Refusal | None:
+    def _unfit(self, asked: Embedding) -> Refusal | None:
         """Why the model cannot do this at all."""
-        info = self.info
+        info, count, score = self.info, len(asked.inputs), asked.score
         if score and not info.pair:
             return _invalid("This model does not rerank: choose a reranking model.", "model")
         if not score and not info.embedding:
             return _invalid("This model makes no embeddings: choose an embedding model.", "model")
         most = MAX_FRAME // 2 // (4 * (1 if score else info.embedding))
         if not 0 < count <= most:
-            return _invalid(f"One request takes 1 to {most} inputs of this model, not {count}.", "input")
+            text = f"One request takes 1 to {most} inputs of this model, not {count}."
+            return _invalid(text, "documents" if score else "input")
+        if asked.dimensions > info.embedding:
+            text = f"This model's embeddings have {info.embedding} dimensions: {asked.dimensions} are too many."
+            return _invalid(text, "dimensions")
         return None
 
     def _tokens(self, one: Input) -> list[int]:
@@ -156,8 +173,11 @@ class JobIntake:
         if min(tokens) < 0 or max(tokens) >= vocab:
             return _invalid(f"Input {place} holds a token id outside 0 … {vocab - 1}.", "input")
         if len(tokens) > context:
-            text = f"This model's maximum context length is {context} tokens. However, input {place} has {len(tokens)}."
-            return Refusal(RefusalKind.CONTEXT_LENGTH_EXCEEDED, text + " Please reduce its length.", param="input")
+            what, param = ("document", "documents") if isinstance(one, Pair) else ("input", "input")
+            text = (
+                f"This model's maximum context length is {context} tokens. However, {what} {place} has {len(tokens)}."
+            )
+            return Refusal(RefusalKind.CONTEXT_LENGTH_EXCEEDED, text + " Please reduce its length.", param=param)
         return None
 
 

@@ -89,7 +89,7 @@ class WorkerProcess:
                 return "gone"
             try:
                 status = psutil.Process(self.pid).status()
-            except psutil.Error:
+            except (psutil.Error, OSError):  # it has ended just now, or no descriptor is left to look with
                 return "running"
         return "stopped" if status == psutil.STATUS_STOPPED else "running"
 

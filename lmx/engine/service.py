@@ -25,7 +25,7 @@ PACE_SECONDS = 0.05
 
 Command = (
     frames.Load | frames.WarmUp | frames.Cancel | frames.Probe | frames.TrimCaches | frames.Shutdown
-    | Ready | Job | frames.Rejected
+    | Ready | Job | frames.Rendered | frames.Rejected
 )  # fmt: skip
 Inbox = queue.SimpleQueue[Command]
 
@@ -125,7 +125,7 @@ class Service:
             case Job(job):
                 if self._arrived(job):
                     self._jobs.add(command)
-            case frames.Rejected(seq):
+            case frames.Rejected(seq) | frames.Rendered(seq):
                 if self._arrived(seq):
                     self._channel.send(command)
             case frames.Cancel(seq):

@@ -91,7 +91,7 @@ class Channel(Generic[In, Out]):
         while len(self._buffer) < count:
             try:
                 chunk = self._sock.recv(max(65536, count - len(self._buffer)))
-            except ConnectionError:
+            except OSError:  # reset; on macOS also what is no connection any more after `hang_up`
                 return None
             if not chunk:
                 return None

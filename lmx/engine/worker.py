@@ -21,6 +21,7 @@ from lmx.engine.beat import Heart, Work
 from lmx.engine.digest import digest
 from lmx.engine.intake import Intake
 from lmx.engine.jobs import JobIntake
+from lmx.engine.rendering import rendered
 from lmx.engine.service import Inbox, Service
 from lmx.engine.template import TemplateError
 from lmx.engine.wire import Channel
@@ -38,7 +39,7 @@ class WorkerMain:
     def __init__(self, channel: Channel[frames.Command, frames.Report]) -> None:
         self._channel = channel
         self._inbox: Inbox = queue.SimpleQueue()
-        self._prompts: queue.SimpleQueue[frames.Insert | frames.Embed] = queue.SimpleQueue()
+        self._prompts: queue.SimpleQueue[frames.Insert | frames.Embed | frames.Render] = queue.SimpleQueue()
         self._work = Work()
         self._unwanted = False
 
@@ -82,7 +83,7 @@ class WorkerMain:
         """The reader thread: cancels overtake prompts that are still being tokenised."""
         while (command := self._channel.receive()) is not None:
             match command:
-                case frames.Insert() | frames.Embed():
+                case frames.Insert() | frames.Embed() | frames.Render():
                     self._prompts.put(command)
                 case frames.Shutdown():
                     self._unwanted = True
@@ -96,8 +97,13 @@ class WorkerMain:
     def _prepare(self, intake: Intake, jobs: JobIntake) -> None:
         """The intake thread."""
         while True:
-            asked = self._prompts.get()
-            self._inbox.put(intake.prepare(asked) if isinstance(asked, frames.Insert) else jobs.prepare(asked))
+            match self._prompts.get():
+                case frames.Insert() as insert:
+                    self._inbox.put(intake.prepare(insert))
+                case frames.Embed() as embed:
+                    self._inbox.put(jobs.prepare(embed))
+                case frames.Render() as render:
+                    self._inbox.put(rendered(intake, render))
 
 
 def _out_of_memory(error: MemoryError) -> str:

@@ -10,7 +10,20 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from lmx.http import admin, aliases, chaos, chat, completions, health, journal, models
+from lmx.http import (
+    admin,
+    aliases,
+    chaos,
+    chat,
+    completions,
+    embeddings,
+    guard,
+    health,
+    journal,
+    models,
+    rerank,
+    tokens,
+)
 from lmx.http.errors import ApiError, of_framework
 from lmx.http.gateway import GATEWAY, POST, Gateway
 from lmx.http.mailbox import Post
@@ -27,7 +40,7 @@ BATCH = 8
 
 
 def build(gateway: Gateway) -> web.Application:
-    app = web.Application(middlewares=[recorded, enveloped], client_max_size=gateway.max_body_bytes)
+    app = web.Application(middlewares=[recorded, enveloped, guard.guarded], client_max_size=gateway.max_body_bytes)
     app[GATEWAY] = gateway
     app[PROOFS] = Proofs()
     app.on_startup.append(_open_post)
@@ -35,6 +48,12 @@ def build(gateway: Gateway) -> web.Application:
     page = Page()
     _route(app, "POST", "/v1/chat/completions", chat.create)
     _route(app, "POST", "/v1/completions", completions.create)
+    _route(app, "POST", "/v1/embeddings", embeddings.create)
+    _route(app, "POST", "/v1/rerank", rerank.create)
+    _route(app, "POST", "/rerank", rerank.create)
+    _route(app, "POST", "/tokenize", tokens.tokenize)
+    _route(app, "POST", "/detokenize", tokens.detokenize)
+    _route(app, "POST", "/apply-template", tokens.apply_template)
     _route(app, "GET", "/v1/models", models.listing)
     _route(app, "GET", "/v1/models/{id:.+}", models.retrieve)
     _route(app, "GET", "/healthz", health.live)
@@ -133,4 +152,8 @@ def _unexpected(request: web.Request) -> ApiError | None:
         return of_framework(HTTPStatus.EXPECTATION_FAILED, request)
     if (request.content_length or 0) > request.app[GATEWAY].max_body_bytes:
         return of_framework(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, request)
+    try:
+        guard.check(request)
+    except ApiError as error:
+        return error
     return None

@@ -90,7 +90,7 @@ LIFE = (
 def _life(view: MachineView, now: float) -> dict[str, Any]:
     life: dict[str, Any] = {"state": view.state, **_picked(view, LIFE)}
     if view.state == "ready":
-        life["answered_seconds_ago"] = round(max(0.0, now - answered_at(view)), 1)
+        life["answered_seconds_ago"] = round(max(0.0, now - answered_at(view, now)), 1)
     return life
 
 

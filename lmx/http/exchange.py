@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from lmx.actors.messages import admission
-from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Prefilled, Refused
+from lmx.actors.messages.client import Accepted, Delta, Embedded, Event, Failed, Finished, Prefilled, Refused, Rendered
 from lmx.http import replies
 from lmx.http.errors import ApiError, of_failure, of_refusal
 from lmx.http.gateway import GATEWAY, POST
@@ -20,7 +20,8 @@ from lmx.http.mailbox import Item, Mailbox
 from lmx.http.record import RECORD
 from lmx.http.replies import PromptDetails, Truncated
 from lmx.http.terms import terms_of
-from lmx.machines.types import CacheReport, Cut, Embedding, FinishReason, Generation, TokenLogprob, Usage
+from lmx.machines.tasks import Task
+from lmx.machines.types import CacheReport, Cut, FinishReason, TokenLogprob, Usage
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Written:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
+    answer: Embedded | Rendered | None = None
+    """Of what writes no text."""
 
     @property
     def text(self) -> str:
@@ -46,6 +49,8 @@ class Written:
                 self.echo = echo
             case Prefilled(_, logprobs):
                 self.prompt_logprobs += logprobs
+            case Embedded() | Rendered():
+                self.answer = event
             case Finished(reason):
                 self.reason = reason
 
@@ -58,7 +63,7 @@ class Exchange:
         request: web.Request,
         prefix: str,
         model: str,
-        generations: Sequence[Generation | Embedding],
+        generations: Sequence[Task],
         blame: str,
         n: int = 1,
         keep_alive: float | None = None,

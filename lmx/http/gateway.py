@@ -8,6 +8,8 @@ from aiohttp import web
 from lmx.actors.messages import admission, alias, crash_loop, journal, vitals
 from lmx.actors.messages.journal import Page
 from lmx.actors.messages.ref import Ref
+from lmx.http.browser import Neighbours
+from lmx.http.keys import KeyRing
 from lmx.http.mailbox import Post
 
 MEBIBYTE = 1024 * 1024
@@ -36,6 +38,8 @@ class Gateway:
     """Ask the model of this name to show that it answers."""
     models: tuple[str, ...]
     """Names that may be asked for, whatever their state."""
+    keys: KeyRing = field(default_factory=KeyRing)
+    neighbours: Neighbours = field(default_factory=Neighbours)
     aliases: Mapping[str, Ref[alias.Message]] = field(default_factory=dict)
     """Other names of models, and who moves them."""
     diagram: Callable[[str, str | None, str], str]

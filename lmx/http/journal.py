@@ -10,6 +10,8 @@ from lmx.http.respond import json
 
 USUAL, MOST = 100, 1000
 """Entries of one answer."""
+DIGITS = 19
+"""Of the largest cursor."""
 
 
 async def read(request: web.Request) -> web.Response:
@@ -30,6 +32,6 @@ def _number(request: web.Request, name: str, usual: int | None, most: int) -> in
     text = request.query.get(name)
     if text is None:
         return usual
-    if not text.isascii() or not text.isdigit() or int(text) > most:
+    if not text.isascii() or not text.isdigit() or len(text) > DIGITS or int(text) > most:
         raise ApiError(400, f"Invalid '{name}': '{shown(text)}'. Expected 0 to {most}.", "invalid_value", name)
     return int(text)

@@ -6,6 +6,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from lmx.http.browser import SECURITY
 from lmx.http.errors import ApiError, internal, of_framework
 from lmx.http.gateway import GATEWAY
 from lmx.http.record import CLIENT_GONE, RECORD, Record
@@ -59,6 +60,7 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`."""
     record = request.get(RECORD) or Record(request)
     mark(response, record.id)
+    request.app[GATEWAY].neighbours.allow(request, response)
     if request.app[GATEWAY].closing.on:
         response.headers["Connection"] = "close"
         response.force_close()
@@ -66,5 +68,5 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
 
 def mark(response: web.StreamResponse, request_id: str) -> None:
     response.headers["x-request-id"] = request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(SECURITY)
     response.headers["Server"] = "lmx"

@@ -12,7 +12,6 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self
 HEADERS = {
     "Content-Security-Policy": POLICY + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
 }
 
 

@@ -9,6 +9,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from prometheus_client import Counter
 
 from lmx.http.errors import ApiError, internal, of_framework, shown
+from lmx.http.keys import scrubbed
 from lmx.http.middleware import mark
 from lmx.http.record import request_id
 
@@ -73,8 +74,10 @@ class Protocol(web.RequestHandler):
         if isinstance(exc, ContentEncodingError):
             failure = of_framework(415, request)
         elif status < 500:
-            log.info("request_malformed", why=shown(message or repr(exc)))
-            failure = ApiError(status, f"The request is not valid HTTP: {shown(message or '')}", "bad_request")
+            log.info("request_malformed", why=shown(scrubbed(message or repr(exc))))
+            failure = ApiError(
+                status, f"The request is not valid HTTP: {shown(scrubbed(message or ''))}", "bad_request"
+            )
         else:
             log.error("request_crashed", exc_info=exc)
             failure = internal()

@@ -72,7 +72,8 @@ def judge(known: Board, now: float, dumb: frozenset[str] = frozenset()) -> Readi
     server = views[board.SERVER].state if board.SERVER in views else "unknown"
     worse = tuple(_worse(known))
     ready = serving(known)
-    complaints = tuple(f"Model {name} has not answered for {now - answered_at(ready[name]):.0f} s." for name in dumb)
+    silences = {name: max(0.0, now - answered_at(ready[name], now)) for name in dumb}
+    complaints = tuple(f"Model {name} has not answered for {seconds:.0f} s." for name, seconds in silences.items())
     if server != "serving":
         return Readiness(False, f"The server is {server}.", models, worse)
     if not ready:
@@ -97,13 +98,17 @@ def silent_models(known: Board, now: float) -> frozenset[str]:
     def lately(at: float) -> bool:
         return now - FRESH_SECONDS <= at <= now + SKEW_SECONDS
 
-    return frozenset(name for name, view in serving(known).items() if not lately(answered_at(view)))
+    return frozenset(name for name, view in serving(known).items() if not lately(answered_at(view, now)))
 
 
-def answered_at(view: MachineView) -> float:
-    """Unix time of a ready model's latest real token; the canary sang before it became ready."""
+def answered_at(view: MachineView, now: float) -> float:
+    """Unix time of a ready model's latest real token; the canary sang before it became ready.
+
+    What is of a clock that was set back since counts only when there is nothing else.
+    """
     told = view.facts.get("answered_at")
-    return max(view.since, float(told)) if isinstance(told, int | float) else view.since
+    times = [view.since, float(told)] if isinstance(told, int | float) else [view.since]
+    return max((at for at in times if at <= now + SKEW_SECONDS), default=max(times))
 
 
 def _worse(known: Board) -> Iterator[str]:

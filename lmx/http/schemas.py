@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from lmx.http import inputs
 from lmx.http.constraints import constraint_of
 from lmx.http.errors import ApiError, model_not_found
 from lmx.http.fields import bound, convert, unsupported
 from lmx.http.gateway import Gateway
 from lmx.http.messages import Label, Message, Role, without_nulls
 from lmx.http.sampling import INT64, SamplingFields, TokenId
-from lmx.machines.types import Chat, Generation, Priority, Prompt, Text, Tokens
+from lmx.machines.types import Chat, Generation, Priority, Prompt
 
 C = TypeVar("C", bound="Common")
 
@@ -177,7 +178,7 @@ class ChatRequest(Common, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class CompletionRequest(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    prompt: str | Annotated[list[str | TokenId | Annotated[list[TokenId], Meta(min_length=1)]], Meta(min_length=1)]
+    prompt: str | Annotated[list[str | TokenId | inputs.Ids], Meta(min_length=1)]
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -188,15 +189,7 @@ class CompletionRequest(Common, frozen=True, kw_only=True, forbid_unknown_fields
         return {"best_of": self.choices, "suffix": None}
 
     def check(self) -> None:
-        if isinstance(self.prompt, list) and len({type(item) for item in self.prompt}) > 1:
-            text = "Invalid 'prompt': expected an array of only strings, of only token ids or of only arrays of them."
-            raise ApiError(400, text, "invalid_type", "prompt")
-        if len(self.prompts()) > MAX_SEQUENCES:
-            text = (
-                f"Invalid 'prompt': array too long. Expected an array with maximum length {MAX_SEQUENCES},"
-                f" but got an array with length {len(self.prompt)} instead."
-            )
-            raise ApiError(400, text, "array_above_max_length", "prompt")
+        inputs.read(self.prompt, "prompt", MAX_SEQUENCES)
         if self.max_tokens == 0 and not self.echo:
             raise bound("int", ">=", 1, "max_tokens", 0)
         super().check()
@@ -214,16 +207,7 @@ class CompletionRequest(Common, frozen=True, kw_only=True, forbid_unknown_fields
         return bool(self.echo)
 
     def prompts(self) -> list[Prompt]:
-        """A list of numbers is one prompt."""
-        if isinstance(self.prompt, str):
-            return [Text(self.prompt)]
-        if isinstance(self.prompt[0], int):
-            return [Tokens(tuple(item for item in self.prompt if isinstance(item, int)))]
-        return [Text(item) if isinstance(item, str) else Tokens(_ids(item)) for item in self.prompt]
-
-
-def _ids(item: int | list[int]) -> tuple[int, ...]:
-    return (item,) if isinstance(item, int) else tuple(item)
+        return [*inputs.read(self.prompt, "prompt", MAX_SEQUENCES)]
 
 
 def _needs(name: str, other: str) -> ApiError:
@@ -263,13 +247,18 @@ KNOWN = frozenset(
 
 def parse(body: dict[str, Any], kind: type[C], gateway: Gateway) -> C:
     """The body as a request for a model that exists, every fault answered as OpenAI would."""
+    request = convert(given_in(body, gateway), kind, CHOICES, KNOWN)
+    request.check()
+    return request
+
+
+def given_in(body: dict[str, Any], gateway: Gateway) -> dict[str, Any]:
+    """The fields that are not null, with the name of a model that exists among them."""
     given = {name: value for name, value in body.items() if value is not None}
     given["model"] = _model(given.get("model", gateway.default_model), gateway)
     if isinstance(given.get("messages"), list):
         given["messages"] = [without_nulls(message) for message in given["messages"]]
-    request = convert(given, kind, CHOICES, KNOWN)
-    request.check()
-    return request
+    return given
 
 
 def _model(name: object, gateway: Gateway) -> str:

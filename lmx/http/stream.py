@@ -5,7 +5,7 @@ from typing import Protocol, assert_never
 
 from aiohttp import web
 
-from lmx.actors.messages.client import Accepted, Delta, Embedded, Event, Failed, Finished, Prefilled, Refused
+from lmx.actors.messages.client import Accepted, Delta, Embedded, Event, Failed, Finished, Prefilled, Refused, Rendered
 from lmx.http.exchange import Exchange
 from lmx.http.gateway import GATEWAY
 from lmx.http.mailbox import Item
@@ -77,7 +77,7 @@ class Streaming:
             case Refused() | Failed():
                 self._failed = True
                 return event_of(self._exchange.error(event).body())
-            case Embedded():
-                raise TypeError("nobody streams embeddings")
+            case Embedded() | Rendered():
+                raise TypeError("nobody streams what comes at once")
             case _:
                 assert_never(event)

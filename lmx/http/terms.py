@@ -32,15 +32,21 @@ def terms_of(request: web.Request, longest: float) -> Terms:
         text = f"Invalid '{KEY}': expected at most {LONGEST_KEY} characters, got {len(key)}."
         raise ApiError(400, text, "string_above_max_length", KEY)
     count = headers.get(RETRIES, "0")
-    return Terms(_client(request), _seconds(headers.get(TIMEOUT), longest), key, count.isdecimal() and int(count) > 0)
+    return Terms(
+        _client(request), _seconds(headers.get(TIMEOUT), longest), key, count.isdecimal() and bool(count.strip("0"))
+    )
 
 
 def _client(request: web.Request) -> str:
     """On one machine, programs differ by their keys alone. A key is kept as a digest: it is nobody's business."""
-    address, secret = request.remote or "unknown", request.headers.get("Authorization")
+    address, secret = request.remote or "unknown", _secret(request)
     if not secret:
         return address
     return f"{address} {blake2b(secret.encode(errors='surrogateescape'), digest_size=8).hexdigest()}"
+
+
+def _secret(request: web.Request) -> str | None:
+    return request.headers.get("Authorization") or request.headers.get("x-api-key")
 
 
 def _seconds(given: str | None, longest: float) -> float | None:

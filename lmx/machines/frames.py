@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from lmx.machines.tasks import Rendering
 from lmx.machines.types import (
     CacheReport,
     Cut,
@@ -17,7 +18,7 @@ from lmx.machines.types import (
     TokenLogprob,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 
 # --- main process → worker -------------------------------------------------------------------------------------------
@@ -56,6 +57,13 @@ class Embed(Struct, frozen=True, tag="embed"):
     embedding: Embedding
 
 
+class Render(Struct, frozen=True, tag="render"):
+    """The same for a rendering; answered by one `Rejected` or `Rendered`."""
+
+    job: int
+    rendering: Rendering
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
     """Stop a sequence or a job within one step; no frame speaks of it afterwards. Unknown ids are ignored."""
 
@@ -76,7 +84,7 @@ class Shutdown(Struct, frozen=True, tag="shutdown"):
     """Release everything and exit with code 0."""
 
 
-Command = Load | WarmUp | Insert | Embed | Cancel | Probe | TrimCaches | Shutdown
+Command = Load | WarmUp | Insert | Embed | Render | Cancel | Probe | TrimCaches | Shutdown
 
 
 # --- worker → main process -------------------------------------------------------------------------------------------
@@ -229,6 +237,14 @@ class Embedded(Struct, frozen=True, tag="embedded"):
     """Why there are none, as a sentence."""
 
 
+class Rendered(Struct, frozen=True, tag="rendered"):
+    """What a rendering came to: the one of both that it asked for."""
+
+    job: int
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+
+
 class Broken(Struct, frozen=True, tag="broken"):
     """The engine cannot go on: said as the last thing before the worker exits by itself."""
 
@@ -237,5 +253,5 @@ class Broken(Struct, frozen=True, tag="broken"):
 
 Report = (
     Hello | LoadProgress | Loaded | LoadFailed | Warmed
-    | Accepted | Rejected | Step | Embedded | Idled | Telemetry | Beat | Probed | Broken
+    | Accepted | Rejected | Step | Embedded | Rendered | Idled | Telemetry | Beat | Probed | Broken
 )  # fmt: skip

@@ -218,8 +218,8 @@ class ModelMachine(Machine):
             return self._refusal
         return "serve" if self.current == "ready" else "wait"
 
-    def spent(self, now: float) -> bool:
-        return self.probation.on_trial or self.budget.spent(now)
+    def spent(self, now: float, healthy: float) -> bool:
+        return self.probation.on_trial or self.budget.spent(now, healthy)
 
     def tried(self) -> bool:
         return self.probation.on_trial

@@ -1,7 +1,7 @@
 """Where requests stood whose clients stopped waiting: sent again, they go on from there and not from the end."""
 
 from lmx.machines.suspects import fingerprint
-from lmx.machines.types import Embedding, Generation
+from lmx.machines.tasks import Task
 
 KEPT_SECONDS = 60.0
 """As long as a Retry-After may be."""
@@ -18,7 +18,7 @@ class Places:
     def __len__(self) -> int:
         return len(self._places)
 
-    def leave(self, client: str, model: str, asked: Generation | Embedding, place: int, now: float) -> None:
+    def leave(self, client: str, model: str, asked: Task, place: int, now: float) -> None:
         """Keep a place; of several for the same request the first one."""
         key = (client, model, fingerprint(asked))
         kept, _ = self._places.pop(key, (place, now))
@@ -26,7 +26,7 @@ class Places:
         while len(self._places) > REMEMBERED:
             del self._places[next(iter(self._places))]
 
-    def take(self, client: str, model: str, asked: Generation | Embedding, now: float) -> int:
+    def take(self, client: str, model: str, asked: Task, now: float) -> int:
         """The place that was kept, once; 0 = none."""
         if not self._places:
             return 0

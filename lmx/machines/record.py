@@ -10,12 +10,13 @@ import msgspec
 from msgspec import Struct
 
 from lmx.machines.base import Machine
+from lmx.machines.tasks import Rendering
 from lmx.machines.types import Chat, Embedding, Generation, Pair, Text, Tokens
 
 PACKAGE = "lmx.machines."
 MOST = 64 * 1024
 """Bytes of JSON that one value may have."""
-SECRET = (Chat, Text, Tokens, Pair, Generation, Embedding)
+SECRET = (Chat, Text, Tokens, Pair, Generation, Embedding, Rendering)
 """Hold what users wrote: never written down."""
 
 
@@ -115,7 +116,7 @@ def arguments(machine: type[Machine]) -> Mapping[str, Any]:
 def secrets(value: Any) -> Iterator[str]:
     """Names of the SECRET types in a value, however deep."""
     match value:
-        case Chat() | Text() | Tokens() | Pair() | Generation() | Embedding():
+        case Chat() | Text() | Tokens() | Pair() | Generation() | Embedding() | Rendering():
             yield type(value).__name__
         case Struct():
             for name in value.__struct_fields__:

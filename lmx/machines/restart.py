@@ -23,7 +23,10 @@ class RestartBudget(Struct, omit_defaults=True):
     """When the latest restarts were."""
     in_a_row: int = 0
 
-    def spent(self, now: float) -> bool:
+    def spent(self, now: float, healthy: float = 0.0) -> bool:
+        """Whether a worker that dies after so many `healthy` seconds is not to be started again."""
+        if healthy >= self.reset_after:
+            return False
         while self.recent and now - self.recent[0] > self.window:
             self.recent.pop(0)
         return len(self.recent) >= self.limit or self.in_a_row >= self.patience

@@ -6,7 +6,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from lmx.machines.types import Embedding, Generation, Refusal, RefusalKind
+from lmx.machines.tasks import Task
+from lmx.machines.types import Refusal, RefusalKind
 
 FATAL = 2
 """So many crashed batches convict a request."""
@@ -36,7 +37,7 @@ class Verdict(Struct, frozen=True):
     guilty: tuple[str, ...]
 
 
-def fingerprint(asked: Generation | Embedding) -> str:
+def fingerprint(asked: Task) -> str:
     """The same for the same request, whoever sends it and whenever."""
     return blake2b(msgspec.msgpack.encode(asked), digest_size=16).hexdigest()
 
@@ -84,12 +85,12 @@ class Suspects:
         while len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
 
-    def acquit(self, asked: Generation | Embedding) -> None:
+    def acquit(self, asked: Task) -> None:
         """It came to its end in peace."""
         if self._known:
             self._known.pop(fingerprint(asked), None)
 
-    def refusal(self, asked: Generation | Embedding, now: float) -> Refusal | None:
+    def refusal(self, asked: Task, now: float) -> Refusal | None:
         """Why it is not taken; None when nothing speaks against it."""
         self._forget(now)
         suspicion = self._known.get(fingerprint(asked)) if self._known else None

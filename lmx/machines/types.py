@@ -128,6 +128,8 @@ class Embedding(Struct, frozen=True):
 
     inputs: tuple[Input, ...]
     score: bool = False
+    dimensions: int = 0
+    """Leading numbers of each embedding that are wanted, at length 1 again; 0 = all of them."""
 
 
 class Constraint(Struct, frozen=True):

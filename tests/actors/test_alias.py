@@ -4,7 +4,8 @@ import threading
 
 from lmx.actors.alias import AliasActor
 from lmx.actors.base import Address
-from lmx.actors.messages import admission, alias, client
+from lmx.actors.messages import admission, alias, caller, client, model
+from lmx.machines.types import Refusal, RefusalKind
 from tests.actors.conftest import Start
 from tests.support.house import GB, OUTCOMES, Actors, ask, fake, text_of
 from tests.support.inbox import Inbox
@@ -94,6 +95,26 @@ def test_one_after_the_other_where_both_do_not_fit(start: Start) -> None:
     house.await_state("model:two", "loading")
     assert answered(house, "best", "meanwhile") == "meanwhile"
     assert sink.wait_for(alias.Moved) == alias.Moved("best", "two")
+    assert actor.stop(5.0)
+
+
+def test_a_serial_swap_leaves_no_lease(start: Start) -> None:
+    """The old model was leased while the new one loaded; later on it may go for others again."""
+    house = start()
+    one: Inbox[model.Message] = Inbox()
+    two: Inbox[model.Message] = Inbox()
+    sink: Inbox[alias.Moved | alias.Stayed] = Inbox()
+    entry: Inbox[admission.Message] = Inbox()
+    actor: Address[alias.Message] = Address(
+        AliasActor.start(house.house, "best", "one", {"one": one, "two": two}, entry)
+    )
+    actor.tell(alias.Swap("two", sink))
+    actor.tell(caller.Refused("two", Refusal(RefusalKind.INSUFFICIENT_MEMORY, "It does not fit.", 10.0)))
+    actor.tell(caller.Settled("one", "unloaded"))
+    actor.tell(caller.Settled("two", "ready"))
+    assert sink.wait_for(alias.Moved) == alias.Moved("best", "two")
+    leases = [told.held for told in one.messages if isinstance(told, model.Lease)]
+    assert (True in leases, leases[-1]) == (True, False)
     assert actor.stop(5.0)
 
 

@@ -39,6 +39,8 @@ class Stage:
     swaps: bool = False
     """The fourth that a canary asks gets the answer to the third."""
     json: str = "true"
+    error: str = ""
+    """What requests end with; canaries do not."""
     mute: bool = False
     seconds: float = 0.0
     """That an answer takes, by the moved clock."""
@@ -92,6 +94,9 @@ class Singer:
         stage, generation = self._stage, asked.generation
         self._hands.pass_time(stage.seconds)
         finish = frames.Finish("stop" if generation.constraint else "length")
+        if stage.error and asked.seq >= 0:
+            self._step(frames.SeqStep(asked.seq, finish=frames.Finish("error", stage.error)))
+            return
         if generation.constraint is not None:
             self._step(frames.SeqStep(asked.seq, stage.json, 1, token_ids=(1,), finish=finish))
             return
@@ -317,6 +322,21 @@ def test_a_song_without_an_end_costs_the_worker_its_life(play: Play) -> None:
     assert play.told(state.Quarantined) == []
 
 
+def test_a_model_that_computed_no_numbers_sings_at_once(play: Play) -> None:
+    """As soon as it is idle, and once; any other error of the engine is no reason."""
+    play.load()
+    play.stage.error = "the grammar is broken"
+    play.serve().wait_for(client.Failed)
+    play.stage.error = "the model computed logits that are not finite"
+    play.serve().wait_for(client.Failed)
+    play.await_verdicts(2)
+    play.stage.error = ""
+    play.serve().wait_for(client.Finished)
+    play.sync()
+    assert len(play.songs()) == 2 * WHOLE
+    assert play.current == "ready"
+
+
 def test_who_asks_for_a_proof_gets_a_brief_song(play: Play) -> None:
     """One prompt, compared with what is known; a model that is busy proves itself by what it does."""
     play.load()
@@ -342,6 +362,14 @@ def test_traffic_is_proof_too_and_noted_once_a_second(play: Play) -> None:
     play.serve().wait_for(client.Finished)
     noted = [told.facts.get("answered_at") for told in play.journal.messages if isinstance(told, journal.Noted)]
     assert [at for at in noted if at] == [START, START + 7]
+
+
+def test_an_answer_after_the_clock_was_set_back_is_noted(play: Play) -> None:
+    """F47: else the model would count as silent until the clock is where it was."""
+    play.load()
+    play.hands.behind = 3600.0
+    play.serve().wait_for(client.Finished)
+    assert play.facts()["answered_at"] == START - 3600
 
 
 def test_a_slow_canary_is_noted_and_forgiven(play: Play) -> None:

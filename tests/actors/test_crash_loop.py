@@ -1,6 +1,7 @@
 """Starts without clean stops, and what is loaded after them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pykka
 import pytest
@@ -49,6 +50,28 @@ def test_the_third_start_within_a_minute_is_safe_mode(house: Actors) -> None:
     assert answer.wait_for(crash_loop.Released) == crash_loop.Released("watching")
     told.wait(lambda messages: messages[-1] == loader.SetSafeMode(""))
     assert actor.stop(5.0)
+
+
+def test_a_crash_ends_safe_mode(house: Actors) -> None:
+    """What has forgotten that it forbids loads would never allow them again."""
+    _, actor, told = begin(house, 50.0, 1.0)
+    told.wait_for(loader.SetSafeMode)
+    nonsense: Any = "not a message"
+    actor.tell(nonsense)
+    told.wait(lambda messages: messages[-1] == loader.SetSafeMode(""))
+    assert actor.stop(5.0)
+
+
+def test_a_start_that_crashes_is_answered(house: Actors) -> None:
+    """The server waits for that answer, however long."""
+    told: Inbox[loader.Message] = Inbox()
+    broken: Any = ["yesterday"]
+    ref: pykka.ActorRef[CrashLoopActor] = CrashLoopActor.start(house.house, broken, told)
+    address: Address[crash_loop.Message] = Address(ref)
+    answer: Inbox[server.Message] = Inbox()
+    address.tell(crash_loop.Started(answer))
+    assert answer.wait_for(server.Recovered) == server.Recovered("")
+    assert address.stop(5.0)
 
 
 @pytest.mark.parametrize("ago", [(), (1.0,), (900.0, 100.0, 61.0, 1.0)])

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from lmx.actors.messages import client, model
 from lmx.actors.messages.client import Accepted, Delta, Failed, Finished, Prefilled, Refused
-from lmx.actors.sequences import Sequences
+from lmx.actors.sequences import Order, Sequences
 from lmx.actors.trials import REPORTS
 from lmx.machines import frames
 from lmx.machines.frames import Cancel, Embed, Finish, Insert, Resume, SeqStep, Step
@@ -48,7 +48,7 @@ class Bench:
         self.inboxes[seq] = Inbox()
         self.sequences.add(model.Serve(seq, generation, self.inboxes[seq]))
 
-    def due(self) -> list[frames.Insert | frames.Embed | frames.Cancel]:
+    def due(self) -> list[Order]:
         return list(self.sequences.due(newcomers=True))
 
     def step(self, *seqs: SeqStep) -> bool:
@@ -72,7 +72,7 @@ class Bench:
         return self.inboxes[seq].messages
 
 
-def wires(orders: Many[frames.Insert | frames.Embed | frames.Cancel]) -> list[int]:
+def wires(orders: Many[Order]) -> list[int]:
     return [order.seq if isinstance(order, Insert | Cancel) else order.job for order in orders]
 
 

@@ -4,9 +4,11 @@ import os
 
 import pytest
 
+from lmx.actors.messages import model
 from tests.chaos.simulated import night
 from tests.chaos.simulated.bugs import BUGS, Plant
-from tests.chaos.simulated.hour import outcome
+from tests.chaos.simulated.daemon import SimDaemon
+from tests.chaos.simulated.hour import outcome, quiet
 
 SEEDS = 200
 TRIES = 12
@@ -43,3 +45,23 @@ def test_planted_bugs_are_found() -> None:
     missed = [plant.__name__ for plant in BUGS if not found(plant)]
     assert len(BUGS) == 20
     assert len(missed) <= MISSED, missed
+
+
+def test_a_killed_worker_is_gone_before_the_next_one_starts() -> None:
+    """An admin may release a model whose worker has not been reaped; that one's exit gives nothing of the next back."""
+    quiet()
+    daemon = SimDaemon(3)
+    daemon.load("a")
+    daemon.world.run(20.0)
+    daemon.habits["a"].lies = True
+    daemon.world.actor("model:a").actor_ref.tell(model.Prove())
+    for _ in range(400):
+        if daemon.state("a") == "quarantined":
+            break
+        daemon.world.run(0.005)
+    daemon.habits["a"].lies = False
+    assert not next(daemon.workers("a")).reaped
+    daemon.load("a")
+    daemon.world.run(20.0)
+    assert daemon.state("a") == "ready"
+    assert list(daemon.world.actor("loader")._ledger.held) == ["a"]

@@ -163,3 +163,20 @@ def test_models_that_write_no_text_say_what_they_are_for(info: Info) -> None:
     ranks = refuse_generation(replace(info, generates=False, embedding=0, pair="{query}{document}"))
     assert ranks is not None
     assert "/v1/rerank" in ranks.message
+
+
+def test_fewer_dimensions_are_the_first_ones_at_length_1(backend: FakeBackend, info: Info) -> None:
+    """Cut and made a unit again, all numbers finite also where nothing but zeros is left; never more than there are."""
+    texts = (Text("abcdefghijklmnop"), Text("o"))  # the fake's numbers of "o" (111) are all zero but the last one
+    whole, cut = (Embedding(texts, dimensions=dimensions) for dimensions in (0, 4))
+    jobs = Jobs(backend)
+    for number, asked in enumerate((whole, cut)):
+        jobs.add(ready(backend, info, frames.Embed(number, asked)))
+    all_of_it, some_of_it = rows(jobs.step()), rows(jobs.step())
+    assert some_of_it.shape == (2, 4)
+    np.testing.assert_allclose(some_of_it[0], all_of_it[0, :4] / np.linalg.norm(all_of_it[0, :4]), rtol=1e-6)
+    np.testing.assert_array_equal(some_of_it[1], np.zeros(4))
+    rejected = JobIntake(backend, info).prepare(frames.Embed(1, Embedding(texts, dimensions=17)))
+    assert isinstance(rejected, frames.Rejected)
+    assert rejected.refusal.param == "dimensions"
+    assert "16 dimensions: 17 are too many" in rejected.refusal.message

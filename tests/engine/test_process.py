@@ -1,5 +1,6 @@
 """The parent's side of a worker: its end is always noticed, and told by its cause."""
 
+import errno
 import os
 import resource
 import signal
@@ -158,6 +159,20 @@ def test_the_operating_system_is_asked_how_a_process_is(run: Run) -> None:
     worker.kill()
     assert ends.wait_for(tuple) == ("killed", "lmx has killed the worker (SIGKILL).")
     assert worker.condition() == "gone"
+
+
+def test_a_process_that_cannot_be_looked_at_counts_as_running(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left: whoever asks does not die of that, and other proofs decide."""
+    worker, ends = run("sock.recv(1)\n")
+
+    def exhausted(_: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil, "Process", exhausted)
+        assert worker.condition() == "running"
+    worker.kill()
+    assert ends.wait_for(tuple)[0] == "killed"
 
 
 def test_a_kill_is_noticed_although_a_grandchild_holds_the_socket(run: Run) -> None:

@@ -82,3 +82,10 @@ def test_the_end_of_the_stream_is_none(pair: Pair) -> None:
     sock, channel = pair
     sock.close()
     assert channel.receive() is None
+
+
+def test_a_connection_that_is_none_any_more_has_ended(pair: Pair) -> None:
+    """Whatever the system calls it: a thread that reads must get to what comes after the end."""
+    _, channel = pair
+    channel.close()
+    assert channel.receive() is None

@@ -4,6 +4,7 @@ import threading
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from lmx.actors.messages import journal
@@ -163,9 +164,18 @@ def test_lately_is_a_minute(age: float, silent: bool) -> None:
 
 def test_a_model_has_answered_when_it_became_ready() -> None:
     """Its canary sang; later tokens count when they are noted."""
-    assert answered_at(view("model:m", "ready")) == 1.0
-    assert answered_at(view("model:m", "ready", answered_at=5.5)) == 5.5
-    assert answered_at(view("model:m", "ready", answered_at=None)) == 1.0
+    assert answered_at(view("model:m", "ready"), 9.0) == 1.0
+    assert answered_at(view("model:m", "ready", answered_at=5.5), 9.0) == 5.5
+    assert answered_at(view("model:m", "ready", answered_at=None), 9.0) == 1.0
+
+
+def test_a_proof_counts_after_the_clock_was_set_back() -> None:
+    """F47: the model became ready an hour from now, and has answered just now: it is not silent for an hour."""
+    now = 1_000_000.0
+    one = MachineView(actor="model:m", machine="Model", state="ready", since=now + 3600, legal=())
+    assert silent_models(Board((one,), ()), now) == frozenset(["m"])
+    proven = msgspec.structs.replace(one, facts={"answered_at": now - 1})
+    assert silent_models(Board((proven,), ()), now) == frozenset()
 
 
 async def test_what_is_worse_is_told_while_it_is_ready(serve: Serve) -> None:

@@ -56,7 +56,10 @@ async def test_the_longest_time_is_the_servers(serve: Serve) -> None:
     assert status == 400
 
 
-@pytest.mark.parametrize(("count", "retry"), [("0", False), ("1", True), ("2", True), ("many", False), ("-1", False)])
+@pytest.mark.parametrize(
+    ("count", "retry"),
+    [("0", False), ("1", True), ("2", True), ("many", False), ("-1", False), ("00", False), ("9" * 5000, True)],
+)
 async def test_an_sdk_says_that_it_sends_a_request_again(served: Served, count: str, retry: bool) -> None:
     """The header that SDKs count their retries in; what is no number is none."""
     submit = await asked(served, **{"x-stainless-retry-count": count, "Idempotency-Key": "k"})

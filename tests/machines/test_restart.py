@@ -43,6 +43,15 @@ def test_two_bad_days_do_not_add_up() -> None:
             budget.take(start + i, 0.0)
 
 
+def test_one_death_after_a_long_health_is_no_crash_loop() -> None:
+    """Ten deaths in a row count no more once a worker has served for two minutes, not even at its own death."""
+    budget = RestartBudget()
+    for i in range(10):
+        budget.take(i * 100.0, 0.0)
+    assert budget.spent(1_000_000.0, healthy=119.0)
+    assert not budget.spent(1_000_000.0, healthy=120.0)
+
+
 def test_a_slow_crash_loop_is_a_crash_loop_too() -> None:
     """Ten deaths in a row without health spend the budget, however long each load took."""
     budget = RestartBudget()

@@ -14,6 +14,8 @@ class Hands:
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
+        self.behind = 0.0
+        """Seconds by which the clock of the day was set back."""
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._changed = threading.Condition()
 
@@ -21,7 +23,7 @@ class Hands:
         return self._now
 
     def time(self) -> float:
-        return self._now
+        return self._now - self.behind
 
     def after(self, seconds: float, ref: Ref[M], message: M) -> None:
         with self._changed:

@@ -5,7 +5,8 @@ from msgspec import Struct
 from lmx.actors.messages import caller, server
 from lmx.actors.messages.client import Event
 from lmx.actors.messages.ref import Ref
-from lmx.machines.types import Adapter, Embedding, Generation, Refusal
+from lmx.machines.tasks import Task
+from lmx.machines.types import Adapter, Refusal
 
 
 class Submit(Struct, frozen=True):
@@ -18,7 +19,7 @@ class Submit(Struct, frozen=True):
     model: str
     client: str
     """Who asks, for fairness: an address or a name."""
-    generation: Generation | Embedding
+    generation: Task
     reply_to: Ref[Event]
     group: str = ""
     """Sequences of one group count as one request, and are taken if its first one was; empty = a group of its own."""

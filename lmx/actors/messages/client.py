@@ -42,6 +42,13 @@ class Embedded(Struct, frozen=True):
     """Of each input."""
 
 
+class Rendered(Struct, frozen=True):
+    """What was asked for with a `Rendering`: the one of both that it names. Told once, before Finished."""
+
+    tokens: tuple[int, ...]
+    text: str
+
+
 class Finished(Struct, frozen=True):
     reason: FinishReason
     usage: Usage
@@ -55,5 +62,5 @@ class Failed(Struct, frozen=True):
     failure: Failure
 
 
-Event = Accepted | Prefilled | Delta | Embedded | Finished | Refused | Failed
+Event = Accepted | Prefilled | Delta | Embedded | Rendered | Finished | Refused | Failed
 Outcome = Finished | Refused | Failed

@@ -7,7 +7,8 @@ from msgspec import Struct
 from lmx.actors.messages import admission, caller, client
 from lmx.actors.messages.ref import Ref
 from lmx.machines.frames import Report
-from lmx.machines.types import Adapter, Embedding, Failure, Generation, Refusal
+from lmx.machines.tasks import Task
+from lmx.machines.types import Adapter, Failure, Refusal
 
 Cause = Literal["exit", "killed", "signal", "oom", "gpu", "protocol", "wedge"]
 """Of a worker's death, in one word."""
@@ -17,7 +18,7 @@ class Serve(Struct, frozen=True):
     """Generate one sequence, loading the model first if it must be. `seq` is never used twice."""
 
     seq: int
-    generation: Generation | Embedding
+    generation: Task
     reply_to: Ref[client.Event]
     keep_alive: float | None = None
     """Seconds that the model is to stay loaded afterwards; below 0 = for ever, None = as it is configured."""

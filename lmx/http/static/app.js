@@ -30,13 +30,43 @@ function keep(key, value) {
   }
 }
 
+// --- the key, where the server asks for one: kept until this tab is closed ---------------------------------------------
+
+const KEY = "lmx.key";
+let key = "";
+let asking = true; // until somebody has no key to give
+try {
+  key = sessionStorage.getItem(KEY) ?? "";
+} catch {
+  // As above.
+}
+
+async function ask(path, options) {
+  for (;;) {
+    const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+    const signal = options.signal ?? AbortSignal.timeout(5000);
+    const reply = await fetch(path, { ...options, headers, signal });
+    if (reply.status !== 401 || !asking) return reply;
+    const given = prompt(key ? "This key does not fit. API key of this server:" : "API key of this server:")?.trim();
+    asking = Boolean(given);
+    if (!asking) return reply;
+    key = given;
+    try {
+      sessionStorage.setItem(KEY, key);
+    } catch {
+      // As above.
+    }
+  }
+}
+
 // --- the models and their states ------------------------------------------------------------------------------------
 
 let models = [];
 
 async function refresh() {
   try {
-    const reply = await fetch("/v1/models", { signal: AbortSignal.timeout(5000) });
+    const reply = await ask("/v1/models", {});
+    if (!reply.ok) throw new Error(reply.statusText);
     models = (await reply.json()).data;
     fill();
     show(models.find((model) => model.id === picker.value));
@@ -123,7 +153,7 @@ async function* events(reply) {
 async function* chunks(signal) {
   const messages = turns.map(({ role, content }) => ({ role, content }));
   const asked = { model: picker.value, messages, stream: true, stream_options: { include_usage: true } };
-  const reply = await fetch("/v1/chat/completions", {
+  const reply = await ask("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(asked),

@@ -105,7 +105,7 @@ def test_a_disk_that_fills_up_and_is_emptied(stage: Start) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_that_is_not_there(tmp_path: Path, host: str) -> None:
     """F32: one sentence with the address, exit code 69, no worker."""
-    server = Server(tmp_path, config(), ("--host", host))
+    server = Server(tmp_path, config(), ("--host", host), variables={"LMX_KEYS_INFERENCE": "a-key-of-a-client"})
     assert server.end(30) == 69, server.log
     assert host in server.log[-1]
     assert "Traceback" not in "".join(server.log)

@@ -55,6 +55,8 @@ class Launcher:
         self._starts = [start for start in self._starts if daemon.world.now - start < 30.0] + [daemon.world.now]
         if len(self._starts) > MOST_STARTS:
             daemon.world.violated(f"{self._name} was started {len(self._starts)} times in 30 s")
+        if any(not worker.reaped for worker in daemon.launched[self._name]):
+            daemon.world.violated(f"{self._name} was given a second worker before the first one was gone")
         worker = SimWorker(daemon.world, daemon.habits[self._name], number, owner, self._check, self._name)
         daemon.launched[self._name].append(worker)
         return worker

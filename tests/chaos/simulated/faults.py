@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lmx.actors.messages import model
 from tests.chaos.simulated.worker import SimWorker
 
 if TYPE_CHECKING:
@@ -140,6 +141,17 @@ def an_admin_loads(daemon: "SimDaemon") -> None:
     daemon.load(daemon.world.random.choice(daemon.models))
 
 
+def an_admin_insists(daemon: "SimDaemon") -> None:
+    """An idle model is found to lie, and is to load again before its worker is gone."""
+    name = daemon.world.random.choice(daemon.models)
+    habits = daemon.habits[name]
+    habits.lies = True
+    daemon.world.actor(f"model:{name}").actor_ref.tell(model.Prove())
+    for moment in range(100):
+        daemon.world.later(0.3 + moment * 0.03, partial(daemon.load, name))
+    daemon.world.later(4.0, lambda: setattr(habits, "lies", False))
+
+
 class Unheard:
     """A message that nobody knows."""
 
@@ -147,4 +159,5 @@ class Unheard:
 FAULTS: tuple[Fault, ...] = (
     dies, dies_again_and_again, sleeps_long, sleeps_five_seconds, stands_still, babbles, load_fails, dies_in_load,
     lies, loads_slowly, memory_is_short, poison, an_actor_crashes, a_flood, an_admin_unloads, an_admin_loads,
+    an_admin_insists,
 )  # fmt: skip

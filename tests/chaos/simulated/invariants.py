@@ -48,6 +48,8 @@ def _nothing_left(daemon: SimDaemon) -> None:
         alive = [worker.pid for worker in daemon.workers(name) if worker.alive]
         if len(alive) > 1:
             raise Violation(f"{name} has {len(alive)} workers: {alive}")
+        if bool(alive) != (name in daemon.world.actor("loader")._ledger.held):
+            raise Violation(f"{name} is {daemon.state(name)} and has workers {alive}, which the ledger does not say")
 
 
 def _answers(daemon: SimDaemon, name: str) -> None:

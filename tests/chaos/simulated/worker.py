@@ -65,6 +65,7 @@ class SimWorker:
         self.model = model
         self.pid = next(_pids)
         self.alive = True
+        self.reaped = False
         self.sleeping = False
         self.standing = False
         self.inserted: set[int] = set()
@@ -106,7 +107,11 @@ class SimWorker:
             self.alive = False
             last = tuple(self._write(one) for one in list(self._running.values()))
             self._world.later(self._world.random.uniform(0, LATE), lambda: self._say(frames.Step(self._steps, last)))
-            self._world.later(EXIT, lambda: self._owner.tell(model.WorkerExited(self._number, cause, detail)))
+            self._world.later(EXIT, lambda: self._exit(cause, detail))
+
+    def _exit(self, cause: Any, detail: str) -> None:
+        self.reaped = True
+        self._owner.tell(model.WorkerExited(self._number, cause, detail))
 
     def sleep(self) -> None:
         """SIGSTOP."""
