@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.server import Server
 
-HEAD = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+HEAD = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
 
 
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/admin/models/m/adapters"])
