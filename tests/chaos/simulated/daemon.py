@@ -25,7 +25,7 @@ GB = 10**9
 NEED = 6 * GB
 SHARE = 0.9
 MOST_STARTS = 10
-"""Of one model in 30 s: five restarts, and what an admin and the loader may ask for beside."""
+"""Of one model in 30 s, since an admin loaded it last: five restarts, and what the loader may ask for beside."""
 MODELS = ("a", "b", "c")
 
 
@@ -52,7 +52,8 @@ class Launcher:
 
     def launch(self, number: int, owner: Ref[model.Message]) -> SimWorker:
         daemon = self._daemon
-        self._starts = [start for start in self._starts if daemon.world.now - start < 30.0] + [daemon.world.now]
+        since = max(daemon.world.now - 30.0, daemon.loaded_at.get(self._name, 0.0))
+        self._starts = [start for start in self._starts if start > since] + [daemon.world.now]
         if len(self._starts) > MOST_STARTS:
             daemon.world.violated(f"{self._name} was started {len(self._starts)} times in 30 s")
         if any(not worker.reaped for worker in daemon.launched[self._name]):
@@ -78,6 +79,8 @@ class SimDaemon:
         self.spared: set[SimWorker] = set()
         """Workers that nobody may kill now."""
         self.crashed_at = -1000.0
+        self.loaded_at: dict[str, float] = {}
+        """When an admin last wanted it loaded, which forgets what went before."""
         self.gauge = Gauge(self)
         self.replies = count()
         self._assemble()
@@ -91,6 +94,7 @@ class SimDaemon:
         return any(worker.has(request) for worker in self.workers())
 
     def load(self, name: str) -> None:
+        self.loaded_at[name] = self.world.now
         self.admission.tell(admission.LoadModel(name, Anybody()))
 
     def unload(self, name: str) -> None:

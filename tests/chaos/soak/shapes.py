@@ -66,7 +66,8 @@ def long_streams(world: World) -> None:
 def crashing_clients(world: World) -> None:
     """In the middle of its request, or of its answer."""
     body = json.dumps(chat(world.chance.choice(MODELS), world.words(40), stream=True)).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    fields = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST {CHAT} HTTP/1.1\r\n{fields}\r\n\r\n"
     if world.chance.random() < 0.5:
         world.client.crash(head.encode() + body[: world.chance.randrange(len(body))], 0)
     else:
