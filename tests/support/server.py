@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -44,6 +45,7 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
+        weakref.finalize(self, self.process.kill)  # at the latest with the tests, also where one of them failed
         self.log: list[str] = []
         self.url = ""
         self._ended = False

@@ -2,20 +2,19 @@
 
 import socket
 import struct
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.server import Server
+from tests.e2e.conftest import Serve
 
 HEAD = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
 
 
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/admin/models/m/adapters"])
-def test_a_reset_in_the_middle_of_a_body_is_no_fault_of_ours(tmp_path: Path, path: bytes) -> None:
+def test_a_reset_in_the_middle_of_a_body_is_no_fault_of_ours(serve: Serve, path: bytes) -> None:
     """Logged as a request whose client is gone (499), not as an error."""
-    server = Server(tmp_path, 'guide = false\n[models.m]\nbackend = "fake"\n').ready()
+    server = serve('guide = false\n[models.m]\nbackend = "fake"\n').ready()
     address = urlsplit(server.url)
     with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
         connection.sendall(HEAD % path)
