@@ -116,8 +116,8 @@ class AdmissionActor(MachineActor[admission.Message]):
                 self._bring_up(name, model.Load(by_admin=True, reply_to=reply_to), reply_to)
             case admission.AdaptModel(name, adapters, reply_to):
                 self._bring_up(name, model.Adapt(adapters, reply_to), reply_to)
-            case admission.UnloadModel(name, reply_to):
-                self._pass_on(name, model.Unload(reply_to), reply_to)
+            case admission.UnloadModel(name, reply_to, gently):
+                self._pass_on(name, model.Retire(reply_to) if gently else model.Unload(reply_to), reply_to)
             case admission.Drain(reply_to):
                 self._drain(reply_to)
             case _:

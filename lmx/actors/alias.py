@@ -65,13 +65,14 @@ class AliasActor(MachineActor[alias.Message]):
     def perform(self, effect: Effect) -> None:
         match effect:
             case swap.LoadNew():
-                self._model(self._means).tell(model.Lease(held=True))
+                self._model(self._means).tell(model.Lease(self._name, held=True))
                 self._model(self._wanted).tell(model.Load(by_admin=True, reply_to=self.myself))
             case swap.LoadOld():
                 self._model(self._means).tell(model.Load(by_admin=True, reply_to=self.myself))
             case swap.UnloadOld():
-                self._model(self._old).tell(model.Lease(held=False))
-                self._model(self._old).tell(model.Retire(self.myself))
+                self._model(self._old).tell(model.Lease(self._name, held=False))
+                # By way of admission: what it still sends to the old model comes there before this.
+                self._admission.tell(admission.UnloadModel(self._old, self.myself, gently=True))
             case swap.UnloadNew():
                 self._model(self._wanted).tell(model.Unload())
             case swap.RouteToNew():
@@ -125,7 +126,7 @@ class AliasActor(MachineActor[alias.Message]):
 
     def _tell(self, answer: alias.Moved | alias.Stayed) -> None:
         for name in {self._means, self._old}:  # after a move the lease is the old one's
-            self._model(name).tell(model.Lease(held=False))
+            self._model(name).tell(model.Lease(self._name, held=False))
         if self._asked is not None:
             self._asked.reply_to.tell(answer)
         self._asked = None

@@ -159,7 +159,7 @@ class LoaderActor(MachineActor[loader.Message]):
         """Why the first in the queue may not load, whatever it needs."""
         if self._safe_mode and not self._wanted.by_admin:
             return Refusal(RefusalKind.SAFE_MODE, self._safe_mode, 60.0)
-        return Refusal(RefusalKind.INSUFFICIENT_MEMORY, self._pressure, PRESSURE_RETRY) if self._pressure else None
+        return Refusal(RefusalKind.MEMORY_PRESSURE, self._pressure, PRESSURE_RETRY) if self._pressure else None
 
     def _needs(self) -> Needs:
         ledger, wish = self._ledger, self._wanted

@@ -27,8 +27,8 @@ class ModelActor(Housing):
                 self._load(by_admin, reply_to)
             case model.Unload(reply_to):
                 self._unload(reply_to, "An admin asked for it.")
-            case model.Lease(held):
-                self._wish.leased(held)
+            case model.Lease(by, held):
+                self._wish.leased(by, held)
             case model.Retire(reply_to):
                 self._retiring = reply_to
                 self._settle()

@@ -22,7 +22,8 @@ class Wish:
         self._loader = loader
         self._ticket = 0
         self._weighing = False
-        self._busy = self._serving = self._leased = False
+        self._busy = self._serving = False
+        self._leases: frozenset[str] = frozenset()
         self._trimmed = False
         self.kv_per_token = 0
         """Bytes, where a running sequence takes them token by token; 0 = not known, or all are taken at load."""
@@ -101,15 +102,15 @@ class Wish:
         """The worker was told to let go of what it can: the next measurement counts afresh."""
         self._trimmed = True
 
-    def leased(self, held: bool) -> None:
-        """While it is, it counts as busy."""
-        self._leased = held
+    def leased(self, by: str, held: bool) -> None:
+        """While anybody holds a lease, it counts as busy."""
+        self._leases = self._leases | {by} if held else self._leases - {by}
         self.in_use(self._serving)
 
     def in_use(self, serving: bool) -> None:
         """Whether anything is served; the loader is told when that changes, and at every end."""
         self._serving = serving
-        busy = serving or self._leased
+        busy = serving or bool(self._leases)
         if busy and not self._busy:
             self._loader.tell(loader.BecameBusy(self._name))
         elif not busy:

@@ -254,7 +254,7 @@ class RefusalKind(StrEnum):
     INSUFFICIENT_MEMORY = "insufficient_memory"
     SAFE_MODE = "safe_mode"
     MEMORY_PRESSURE = "memory_pressure"
-    """The machine runs out of memory: no new generations until it has some again."""
+    """The machine runs out of memory: no loads and, later on, no new generations until it has some again."""
     QUEUE_TIMEOUT = "queue_timeout"
     """It waited for its turn as long as it may."""
     REQUEST_QUARANTINED = "request_quarantined"

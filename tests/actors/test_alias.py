@@ -4,7 +4,7 @@ import threading
 
 from lmx.actors.alias import AliasActor
 from lmx.actors.base import Address
-from lmx.actors.messages import admission, alias, caller, client, model
+from lmx.actors.messages import admission, alias, caller, client, loader, model
 from lmx.machines.types import Refusal, RefusalKind
 from tests.actors.conftest import Start
 from tests.support.house import GB, OUTCOMES, Actors, ask, fake, text_of
@@ -83,6 +83,33 @@ def test_a_model_that_does_not_load_changes_nothing(start: Start) -> None:
     assert answered(house, "best", "after") == "after"
     assert house.path("model:one").count("unloaded") == 0
     assert actor.stop(5.0)
+
+
+def test_pressure_is_no_reason_to_let_the_old_one_go(start: Start) -> None:
+    """While memory is short nothing loads, whoever leaves: the alias stays where it is, and says why."""
+    house = start(fake("one"), fake("two"), gauge=Room(2.5))
+    actor = aliased(house, "one")
+    assert answered(house, "best", "before") == "before"
+    house.loader.tell(loader.SetPressure("Of the machine's memory 91% is used."))
+    answer = swapped(actor, "two")
+    assert isinstance(answer, alias.Stayed)
+    assert (answer.model, "91%" in answer.reason) == ("one", True)
+    assert answered(house, "best", "after") == "after"
+    assert house.path("model:one").count("unloaded") == 0
+    assert actor.stop(5.0)
+
+
+def test_two_aliases_may_leave_one_model(start: Start) -> None:
+    """Each holds a lease of its own: the first that gives it back does not give back the other's."""
+    house = start(fake("m"), fake("big"), gauge=Room(1.5))
+    assert answered(house, "m", "loaded") == "loaded"
+    house.models["m"].tell(model.Lease("first", held=True))
+    house.models["m"].tell(model.Lease("second", held=True))
+    house.models["m"].tell(model.Lease("first", held=False))
+    refused = house.load("big")
+    assert isinstance(refused, caller.Refused)
+    house.models["m"].tell(model.Lease("second", held=False))
+    house.until(lambda: house.load("big"), lambda answer: answer == caller.Settled("big", "ready"))
 
 
 def test_one_after_the_other_where_both_do_not_fit(start: Start) -> None:

@@ -141,7 +141,7 @@ def test_under_pressure_nobody_loads(start: Start) -> None:
     house.loader.tell(loader.SetPressure("Of the machine's memory 91% is used."))
     refused = house.load("m")
     assert isinstance(refused, caller.Refused)
-    assert refused.refusal.kind is RefusalKind.INSUFFICIENT_MEMORY
+    assert refused.refusal.kind is RefusalKind.MEMORY_PRESSURE
     assert (refused.refusal.message, refused.refusal.retry_after) == ("Of the machine's memory 91% is used.", 10.0)
     house.loader.tell(loader.SetPressure(""))
     assert house.load("m") == caller.Settled("m", "ready")

@@ -149,7 +149,7 @@ def test_loads_then_requests_are_refused_and_taken_again(start: Start, climb: Cl
     ladder.rung("refusing_loads")
     refused = house.load("n")
     assert isinstance(refused, caller.Refused)
-    assert (refused.refusal.kind, refused.refusal.retry_after) == (RefusalKind.INSUFFICIENT_MEMORY, 10.0)
+    assert (refused.refusal.kind, refused.refusal.retry_after) == (RefusalKind.MEMORY_PRESSURE, 10.0)
     ladder.use(96)
     ladder.rung("shedding")
     shed = house.submit("m", ask("y"))[1].wait_for(OUTCOMES)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.support.server import Server
+from tests.support.server import Server, remembered
 
 Serve = Callable[..., Server]
 
@@ -91,12 +91,6 @@ def stopped(server: Server, began: float, seconds: float) -> int:
     code = server.process.wait(seconds + 30)
     assert time.monotonic() - began <= seconds
     return code
-
-
-def past(server: Server) -> dict[str, Any]:
-    """What it remembers on disk."""
-    state: dict[str, Any] = json.loads((server.folder / "state" / "runtime-state.json").read_text())["state"]
-    return state
 
 
 def gone(pid: int) -> None:
@@ -227,7 +221,7 @@ def test_a_kill_during_the_drain_leaves_no_orphan(serve: Serve) -> None:
     """SIGKILL of the draining daemon: its worker is gone within ten seconds, and what was loaded is to be restored."""
     server = serve(ECHO.format(script="step=0.02", drain=30)).ready()
     worker = psutil.Process(server.worker("echo"))
-    server.until(lambda: past(server)["loaded"], bool)
+    server.until(lambda: remembered(server.folder)["loaded"], bool)
     with kept(server) as connection:
         body = {"model": "echo", "messages": [{"role": "user", "content": "x" * 3000}], "stream": True}
         stream = server.events("/v1/chat/completions", body)
@@ -238,5 +232,5 @@ def test_a_kill_during_the_drain_leaves_no_orphan(serve: Serve) -> None:
     server.process.wait(5)
     worker.wait(10)
     assert "[DONE]" not in list(stream)
-    assert past(server)["loaded"] == ["echo"]
-    assert len(past(server)["starts"]) == 1
+    assert remembered(server.folder)["loaded"] == ["echo"]
+    assert len(remembered(server.folder)["starts"]) == 1

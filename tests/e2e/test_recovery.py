@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server
+from tests.support.server import Server, remembered
 
 THREE = """
 guide = false
@@ -59,11 +59,6 @@ def start(folder: Path) -> Iterator[Start]:
         server.end()
 
 
-def past(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "state" / FILE).read_text())["state"]
-    return state
-
-
 def kill(server: Server) -> None:
     os.kill(server.pid, signal.SIGKILL)
     server.process.wait(5)
@@ -85,7 +80,7 @@ def test_after_a_kill_what_was_loaded_comes_back_in_its_order(start: Start, fold
     server = start(THREE).ready()
     for model in ("later", "late"):
         assert server.post("/v1/completions", {"model": model, "prompt": "x"})[0] == 200
-    server.until(lambda: past(folder)["loaded"], lambda names: names == ["early", "later", "late"])
+    server.until(lambda: remembered(folder)["loaded"], lambda names: names == ["early", "later", "late"])
     kill(server)
     server = start(THREE).listen()
     server.loaded("late")
@@ -102,13 +97,13 @@ def test_after_a_clean_stop_only_the_config_counts(start: Start, folder: Path) -
     server = start(THREE).ready()
     assert server.post("/v1/completions", {"model": "late", "prompt": "x"})[0] == 200
     assert server.stop() == 0
-    assert past(folder) | {"loaded": [], "starts": [], "latest": ""} == past(folder)
-    assert past(folder)["stopped"] == pytest.approx(time.time(), abs=10)
+    assert remembered(folder) | {"loaded": [], "starts": [], "latest": ""} == remembered(folder)
+    assert remembered(folder)["stopped"] == pytest.approx(time.time(), abs=10)
     assert (folder / "state" / FILE).stat().st_mode & 0o777 == 0o600
     server = start(THREE).ready()
     assert loaded(server) == ["early"]
     assert server.post("/admin/models/early/unload", {})[0] == 200
-    server.until(lambda: past(folder)["loaded"], lambda names: names == [])
+    server.until(lambda: remembered(folder)["loaded"], lambda names: names == [])
     assert server.stop() == 0
 
 
@@ -229,7 +224,7 @@ def test_odd_surroundings_are_no_reason_not_to_serve(start: Start, folder: Path)
     odd = "umask 000; mkdir gone; cd gone; rmdir ../gone; unset HOME; export LC_ALL=C LANG=C; exec <&-"
     server = start(shell=odd).ready()
     assert server.post("/v1/completions", {"model": "echo", "prompt": "ü"})[0] == 200
-    server.until(lambda: past(folder)["loaded"], lambda names: names == ["echo"])
+    server.until(lambda: remembered(folder)["loaded"], lambda names: names == ["echo"])
     files = list((folder / "state").iterdir())
     assert {file.stat().st_mode & 0o077 for file in files} == {0}, files
     assert server.stop() == 0
@@ -240,5 +235,7 @@ def test_a_kernel_panic_holds_the_last_model_back(start: Start, folder: Path) ->
     """Everything else about it is the actor's; here: what was loaded last is written before it is loaded."""
     server = start(ONE.replace('"fake"', '"fake"\nscript = "load=30"')).listen()
     server.until(lambda: server.machine("model:echo")["state"], lambda state: state == "loading")
-    server.until(lambda: (folder / "state" / FILE).exists() and past(folder)["latest"], lambda name: name == "echo")
+    server.until(
+        lambda: (folder / "state" / FILE).exists() and remembered(folder)["latest"], lambda name: name == "echo"
+    )
     assert server.stop() == 0

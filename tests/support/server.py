@@ -18,6 +18,17 @@ from typing import Any
 import psutil
 
 
+def remembered(folder: Path) -> dict[str, Any]:
+    """What a server in `folder` has on disk; between the two renames of a write that is the previous generation."""
+    file = folder / "state" / "runtime-state.json"
+    try:
+        content = file.read_text()
+    except FileNotFoundError:
+        content = file.with_name(f"{file.name}.1").read_text()
+    state: dict[str, Any] = json.loads(content)["state"]
+    return state
+
+
 class Server:
     """Starts on a free port of 127.0.0.1; `log` holds its stderr lines.
 

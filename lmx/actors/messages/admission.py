@@ -61,6 +61,8 @@ class LoadModel(Struct, frozen=True):
 class UnloadModel(Struct, frozen=True):
     model: str
     reply_to: Ref[caller.Reply]
+    gently: bool = False
+    """Let it finish what it was asked until now, however long that takes."""
 
 
 class AdaptModel(Struct, frozen=True):

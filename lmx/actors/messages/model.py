@@ -49,8 +49,9 @@ class Unload(Struct, frozen=True):
 
 
 class Lease(Struct, frozen=True):
-    """Until it is given back, the loader may not take the model's memory for another one, however idle it is."""
+    """Until `by` gives it back, the loader may not take the model's memory for another one, however idle it is."""
 
+    by: str
     held: bool
 
 

@@ -1,7 +1,6 @@
 """Faults of the daemon and of what it stands on, done to a real server; each ends with the epilogue."""
 
 import http.client
-import json
 import multiprocessing
 import os
 import resource
@@ -27,7 +26,7 @@ from tests.chaos.real.stage import Stage, config
 from tests.chaos.real.staged import first_token, staged
 from tests.support import poor
 from tests.support.inbox import Inbox
-from tests.support.server import Server
+from tests.support.server import Server, remembered
 
 Start = Callable[..., Stage]
 
@@ -84,7 +83,7 @@ def test_a_disk_that_fills_up_and_is_emptied(stage: Start) -> None:
     acted = stage()
     server = acted.server
     file = server.folder / "state" / "runtime-state.json"
-    server.until(lambda: json.loads(file.read_text())["state"]["loaded"], lambda names: len(names) == 2)
+    server.until(lambda: remembered(server.folder)["loaded"], lambda names: len(names) == 2)
     good = file.read_bytes()
     most = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, most[1]))
@@ -95,7 +94,7 @@ def test_a_disk_that_fills_up_and_is_emptied(stage: Start) -> None:
     assert acted.asks("bystander")[0] == 200
     assert file.read_bytes() == good
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, most)
-    server.until(lambda: json.loads(file.read_text())["state"]["loaded"], lambda names: names == ["bystander"], 60)
+    server.until(lambda: remembered(server.folder)["loaded"], lambda names: names == ["bystander"], 60)
     assert server.post("/admin/models/victim/load", {})[0] == 200
     server.until(lambda: server.get("/readyz")[1].get("degraded"), lambda degraded: not degraded, 60)
     acted.epilogue(first_causes=0)
