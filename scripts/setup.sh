@@ -77,6 +77,13 @@ install() {
         fail "installing packages failed: see above."
 }
 
+# Some clients need versions of packages that the rest of the tests cannot live with.
+install_clients() {
+    "$uv" venv --quiet --clear --python .venv/bin/python .venv/clients || fail "uv could not make .venv/clients: see above."
+    "$uv" pip install --quiet --python .venv/clients/bin/python --group clients </dev/null ||
+        fail "installing the clients failed: see above."
+}
+
 set_up() {
     sum=$(cksum <pyproject.toml)
     level=0
@@ -87,5 +94,6 @@ set_up() {
     [ "$level" -ge "$1" ] || level=$1
     echo "Setting up .venv." >&2
     install "$level"
+    [ "$level" -lt 3 ] || install_clients
     echo "$level $sum" >.venv/lmx-setup
 }

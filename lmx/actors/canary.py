@@ -12,7 +12,8 @@ from lmx.actors.messages import model, state
 from lmx.actors.messages.ref import Ref
 from lmx.machines import canary, frames
 from lmx.machines.canary import Asked, Heard, Record
-from lmx.machines.types import Embedding, Generation, ModelInfo, ModelSpec, TokenLogprob
+from lmx.machines.tasks import Embedding
+from lmx.machines.types import Generation, ModelInfo, ModelSpec, TokenLogprob
 
 P = ParamSpec("P")
 R = TypeVar("R")

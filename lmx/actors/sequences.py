@@ -13,8 +13,8 @@ from lmx.actors.writing import Writing
 from lmx.machines import frames
 from lmx.machines.sequence import OUTCOMES, TABLE
 from lmx.machines.suspects import Suspects, fingerprint
-from lmx.machines.tasks import Rendering, Task
-from lmx.machines.types import Embedding, Failure, FailureKind, Generation, Refusal, RefusalKind, Usage
+from lmx.machines.tasks import Embedding, Rendering, Task
+from lmx.machines.types import Failure, FailureKind, Generation, Refusal, RefusalKind, Usage
 
 Start = frames.Insert | frames.Embed | frames.Render
 Order = Start | frames.Cancel

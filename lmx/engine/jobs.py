@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lmx.backends.base import Backend, Info
 from lmx.engine.wire import MAX_FRAME
 from lmx.machines import frames
-from lmx.machines.types import Embedding, Input, Pair, Refusal, RefusalKind, Text, Tokens
+from lmx.machines.tasks import Embedding, Input, Pair
+from lmx.machines.types import Refusal, RefusalKind, Text, Tokens
 
 BATCH_TOKENS = 512
 BATCH_INPUTS = 8

@@ -19,7 +19,7 @@ from lmx.http.messages import Label
 from lmx.http.respond import send_json
 from lmx.http.sampling import TokenId
 from lmx.http.schemas import given_in
-from lmx.machines.types import Embedding
+from lmx.machines.tasks import Embedding
 
 Encoding = Literal["float", "base64"]
 MAX_INPUTS = 2048

@@ -42,6 +42,7 @@ REFUSALS: Mapping[RefusalKind, Answer] = {
     RefusalKind.QUEUE_TIMEOUT: Answer(429, "rate_limit_error"),
     RefusalKind.REQUEST_QUARANTINED: Answer(400, INVALID),
     RefusalKind.DUPLICATE: Answer(409, INVALID),
+    RefusalKind.UNSUPPORTED: Answer(400, INVALID),
 }
 
 # A time-out is 504: we, not the client (408), were too slow, and nothing broke (500). An abort is on purpose: 503.

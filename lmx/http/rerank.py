@@ -14,7 +14,7 @@ from lmx.http.fields import convert
 from lmx.http.gateway import GATEWAY
 from lmx.http.respond import send_json
 from lmx.http.schemas import given_in
-from lmx.machines.types import Embedding, Pair
+from lmx.machines.tasks import Embedding, Pair
 
 MAX_DOCUMENTS = 2048
 KNOWN = frozenset({"max_chunks_per_doc", "max_tokens_per_doc", "rank_fields", "truncation"})

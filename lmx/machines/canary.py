@@ -7,7 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from lmx.machines.types import Adapter, Chat, Constraint, Embedding, Generation, ModelInfo, Pair, Prompt, Sampling, Text
+from lmx.machines.tasks import Embedding, Pair
+from lmx.machines.types import Adapter, Chat, Constraint, Generation, ModelInfo, Prompt, Sampling, Text
 
 QUESTIONS = ("What is lmx?", "Count from one to ten, in words.")
 TEXTS = ("The quick brown fox", "one, two, three, four,")

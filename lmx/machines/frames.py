@@ -4,11 +4,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from lmx.machines.tasks import Rendering
+from lmx.machines.speech import Speech
+from lmx.machines.tasks import Embedding, Rendering
 from lmx.machines.types import (
     CacheReport,
     Cut,
-    Embedding,
     FinishReason,
     Generation,
     ModelInfo,
@@ -18,7 +18,7 @@ from lmx.machines.types import (
     TokenLogprob,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 
 # --- main process → worker -------------------------------------------------------------------------------------------
@@ -122,6 +122,8 @@ class Accepted(Struct, frozen=True, tag="accepted"):
     echo: str = ""
     """The prompt's text, where it was asked for."""
     cut: Cut | None = None
+    speech: Speech | None = None
+    """How the text of a chat is to be read; None for other prompts."""
 
 
 class Rejected(Struct, frozen=True, tag="rejected"):
@@ -145,6 +147,8 @@ class SeqStep(Struct, frozen=True, omit_defaults=True):
     text: str = ""
     n_tokens: int = 0
     """Completion tokens that this step added (a stop token counts, as it was computed)."""
+    thought_tokens: int = 0
+    """Those of them that were thoughts."""
     prefilled: int = 0
     """Prompt tokens in the KV cache so far; set while the prompt is read."""
     cached: int = 0

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from lmx.machines.base import Machine
-from lmx.machines.tasks import Rendering
-from lmx.machines.types import Chat, Embedding, Generation, Pair, Text, Tokens
+from lmx.machines.tasks import Embedding, Pair, Rendering
+from lmx.machines.types import Chat, Generation, Text, Tokens
 
 PACKAGE = "lmx.machines."
 MOST = 64 * 1024

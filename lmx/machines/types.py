@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from lmx.machines.speech import Calling, Speech, Thinking
+
 BackendName = Literal["mlx", "llama_cpp", "fake"]
 FinishReason = Literal["stop", "length"]
 
@@ -68,6 +70,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long it stays loaded while nobody asks for it; 0 = for ever."""
     pinned: bool = False
     """It is never unloaded for others, nor for being idle."""
+    chat_template: str = ""
+    """Path of a Jinja file that is used instead of the model's own template."""
     script: str = ""
     """What the fake backend acts out; empty for real ones."""
 
@@ -92,14 +96,20 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Numbers of an embedding; 0 = the model makes none."""
     scores: bool = False
     """It tells how relevant a document is to a query."""
+    speech: Speech = Speech()
     digest: str = ""
     """Of its files, by their sizes, times and samples."""
 
 
-class Chat(Struct, frozen=True, tag="chat"):
+class Chat(Struct, frozen=True, tag="chat", omit_defaults=True):
     """Messages that the worker renders with the model's chat template."""
 
     messages: tuple[dict[str, Any], ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    """As templates read them: {"type": "function", "function": {"name", "description", "parameters", "strict"}}."""
+    variables: dict[str, Any] = {}
+    """More variables of the template."""
+    thinking: Thinking = Thinking()
 
 
 class Text(Struct, frozen=True, tag="text"):
@@ -111,25 +121,6 @@ class Tokens(Struct, frozen=True, tag="tokens"):
 
 
 Prompt = Chat | Text | Tokens
-
-
-class Pair(Struct, frozen=True, tag="pair"):
-    """What a reranking model judges."""
-
-    query: str
-    document: str
-
-
-Input = Text | Tokens | Pair
-
-
-class Embedding(Struct, frozen=True):
-    """Texts to be embedded or, with `score`, pairs whose relevance is asked for."""
-
-    inputs: tuple[Input, ...]
-    score: bool = False
-    dimensions: int = 0
-    """Leading numbers of each embedding that are wanted, at length 1 again; 0 = all of them."""
 
 
 class Constraint(Struct, frozen=True):
@@ -192,6 +183,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     priority: Priority = "interactive"
     explain_cache: bool = False
     """Tell how much of the prompt was known, and why not more."""
+    calling: Calling | None = None
     audit: bool = False
     """For the canary: report token ids, and fail on any logit that is not finite."""
 
@@ -200,6 +192,8 @@ class Usage(Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Completion tokens that were thoughts."""
 
 
 class Likely(Struct, frozen=True, array_like=True):
@@ -262,6 +256,8 @@ class RefusalKind(StrEnum):
     DUPLICATE = "duplicate_request"
     """One with the same Idempotency-Key is at work."""
     DRAINING = "draining"
+    UNSUPPORTED = "unsupported_parameter"
+    """The model cannot do what was asked for: `param` names the field."""
 
 
 class Refusal(Struct, frozen=True):

@@ -17,16 +17,8 @@ from lmx.actors.model import ModelActor
 from lmx.actors.ports import Worker
 from lmx.machines import frames
 from lmx.machines.liveness import Condition
-from lmx.machines.types import (
-    Constraint,
-    Embedding,
-    Failure,
-    FailureKind,
-    Generation,
-    RefusalKind,
-    Sampling,
-    Text,
-)
+from lmx.machines.tasks import Embedding
+from lmx.machines.types import Constraint, Failure, FailureKind, Generation, RefusalKind, Sampling, Text
 from lmx.system import ProcessLauncher
 from tests.support.house import GB, OUTCOMES, Actors, ask, fake, text_of
 from tests.support.inbox import Inbox

@@ -11,7 +11,8 @@ from lmx.actors.messages import admission, caller, client, model
 from lmx.actors.messages.ref import Ref
 from lmx.actors.model import ModelActor
 from lmx.machines import frames
-from lmx.machines.types import Embedding, FailureKind, ModelInfo, ModelSpec, Pair, Refusal, RefusalKind, Text
+from lmx.machines.tasks import Embedding, Pair
+from lmx.machines.types import FailureKind, ModelInfo, ModelSpec, Refusal, RefusalKind, Text
 from tests.support import models
 from tests.support.house import GB, OUTCOMES, Actors, ask, fake
 from tests.support.inbox import Inbox

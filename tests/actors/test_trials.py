@@ -12,9 +12,9 @@ from lmx.actors.trials import REPORTS
 from lmx.machines import frames
 from lmx.machines.frames import Cancel, Embed, Finish, Insert, Resume, SeqStep, Step
 from lmx.machines.suspects import fingerprint
+from lmx.machines.tasks import Embedding
 from lmx.machines.types import (
     CacheReport,
-    Embedding,
     Failure,
     FailureKind,
     Generation,

@@ -13,9 +13,11 @@ PACKAGE = ROOT / "lmx"
 # folder → what of ours it may import (module prefixes), and which third-party packages
 OURS: dict[str, set[str]] = {
     "machines": {"lmx.machines"},
+    "formats": {"lmx.formats", "lmx.machines.speech", "lmx.machines.limits"},
     "actors/messages": {
         "lmx.actors.messages",
         "lmx.machines.types",
+        "lmx.machines.speech",
         "lmx.machines.tasks",
         "lmx.machines.frames",
         "lmx.machines.canary",
@@ -25,7 +27,9 @@ OURS: dict[str, set[str]] = {
     "http": {
         "lmx.http",
         "lmx.actors.messages",
+        "lmx.formats",
         "lmx.machines.types",
+        "lmx.machines.speech",
         "lmx.machines.tasks",
         "lmx.machines.limits",
         "lmx",
@@ -33,18 +37,21 @@ OURS: dict[str, set[str]] = {
     "engine": {
         "lmx.engine",
         "lmx.backends.base",
+        "lmx.formats",
         "lmx.backends.registry",
         "lmx.machines.types",
+        "lmx.machines.speech",
         "lmx.machines.tasks",
         "lmx.machines.frames",
         "lmx.machines.limits",
     },
-    "backends": {"lmx.backends", "lmx.machines.types", "lmx.machines.frames"},
+    "backends": {"lmx.backends", "lmx.machines.types", "lmx.machines.speech", "lmx.machines.frames"},
     "bench": {"lmx.bench", "lmx.engine.process", "lmx.machines.types", "lmx.machines.frames", "lmx"},
     "": {"lmx"},
 }
 THIRD_PARTY: dict[str, set[str]] = {
     "machines": {"statemachine", "msgspec"},
+    "formats": {"msgspec"},
     "actors/messages": {"msgspec"},
     "actors": {"pykka", "prometheus_client", "structlog", "msgspec"},
     "http": {"aiohttp", "msgspec", "prometheus_client", "structlog"},
@@ -53,7 +60,10 @@ THIRD_PARTY: dict[str, set[str]] = {
     "backends/llama_cpp": {"llama_cpp", "msgspec", "numpy", "psutil"},
     "backends/mlx": {"mlx", "mlx_lm", "msgspec", "numpy", "tokenizers", "transformers"},
 }
-FORBIDDEN_STANDARD: dict[str, set[str]] = {"machines": {"threading", "time", "logging", "asyncio", "random", "os"}}
+FORBIDDEN_STANDARD: dict[str, set[str]] = {
+    "formats": {"threading", "time", "logging", "asyncio", "random", "os"},
+    "machines": {"threading", "time", "logging", "asyncio", "random", "os"},
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

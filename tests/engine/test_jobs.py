@@ -9,7 +9,8 @@ from lmx.backends.base import Info
 from lmx.backends.fake import FakeBackend
 from lmx.engine.jobs import BATCH_INPUTS, BATCH_TOKENS, Job, JobIntake, Jobs, refuse_generation
 from lmx.machines import frames
-from lmx.machines.types import Embedding, Input, ModelSpec, Pair, RefusalKind, Text, Tokens
+from lmx.machines.tasks import Embedding, Input, Pair
+from lmx.machines.types import ModelSpec, RefusalKind, Text, Tokens
 
 CONTEXT = 600
 

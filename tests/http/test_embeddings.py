@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lmx.actors.messages.client import Embedded, Failed, Finished, Rendered
-from lmx.machines.tasks import Rendering, Task
-from lmx.machines.types import Chat, Embedding, Failure, FailureKind, Pair, RefusalKind, Text, Tokens, Usage
+from lmx.machines.tasks import Embedding, Pair, Rendering, Task
+from lmx.machines.types import Chat, Failure, FailureKind, RefusalKind, Text, Tokens, Usage
 from tests.http.conftest import Serve, Served
 from tests.http.test_openai_schema import properties, validate
 from tests.support.dummies import Act, refuses, tells

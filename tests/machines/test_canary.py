@@ -20,7 +20,8 @@ from lmx.machines.canary import (
     lead,
     song,
 )
-from lmx.machines.types import Adapter, Chat, Embedding, Generation, ModelInfo, Pair, Text
+from lmx.machines.tasks import Embedding, Pair
+from lmx.machines.types import Adapter, Chat, Generation, ModelInfo, Text
 
 RECORD = Record(question="Who are you?", token_ids=(5, 6, 7))
 INFO = ModelInfo(backend_version="1", context=99, slots=2, vocab=9, weights_bytes=0, chat_template=True, digest="files")

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmx.machines.suspects import QUARANTINE_SECONDS, REMEMBERED, Suspects, Suspicion, Verdict, fingerprint, judge
-from lmx.machines.types import Chat, Embedding, Generation, RefusalKind, Sampling, Text
+from lmx.machines.tasks import Embedding
+from lmx.machines.types import Chat, Generation, RefusalKind, Sampling, Text
 
 
 def ask(text: str, **fields: object) -> Generation:

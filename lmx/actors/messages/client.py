@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from lmx.machines.speech import Speech
 from lmx.machines.types import CacheReport, Cut, Failure, FinishReason, Refusal, TokenLogprob, Usage
 
 
@@ -13,6 +14,8 @@ class Accepted(Struct, frozen=True):
     """The prompt's text, where it was asked for."""
     cut: Cut | None = None
     """What was left out of the prompt."""
+    speech: Speech | None = None
+    """How the text of a chat is to be read; None for other prompts."""
 
 
 class Prefilled(Struct, frozen=True):

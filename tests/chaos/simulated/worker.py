@@ -15,7 +15,8 @@ from lmx.actors.messages import model
 from lmx.actors.messages.ref import Ref
 from lmx.machines import frames
 from lmx.machines.liveness import Condition
-from lmx.machines.types import Chat, Embedding, Generation, Likely, ModelInfo, Text, TokenLogprob
+from lmx.machines.tasks import Embedding
+from lmx.machines.types import Chat, Generation, Likely, ModelInfo, Text, TokenLogprob
 from tests.chaos.simulated.world import World
 
 LOAD, STEP, BEAT, EXIT, LATE = 2.0, 0.05, 1.0, 0.05, 8.0
