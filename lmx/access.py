@@ -43,6 +43,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Web pages that may use the server from a browser, besides its own."""
     drain_seconds: Annotated[float, Meta(gt=0, le=604_800)] = 30.0
     """How long requests in flight may take to finish after SIGTERM."""
+    fetch_images: bool = False
+    """Fetch images that requests name by http(s) URLs, from public addresses only; else they are refused."""
     heartbeat_seconds: Annotated[float, Meta(gt=0, le=604_800)] = 1.0
     """Pause between comments that keep a stream alive before its first token."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import pykka
 import structlog
 
-from lmx import access, descriptors, guide_record, identity, logs, signals, watchdog
+from lmx import access, descriptors, guide_record, identity, logs, responses_store, signals, watchdog
 from lmx.actors.admission import AdmissionActor
 from lmx.actors.alias import AliasActor
 from lmx.actors.base import Address, House
@@ -43,6 +43,7 @@ from lmx.journal_reader import page_of
 from lmx.machines import diagrams
 from lmx.machines.admission import Limits
 from lmx.machines.types import ModelSpec
+from lmx.naming import names_of
 from lmx.notify import Notify
 from lmx.recovery import Past, recover
 from lmx.scales import FileScales
@@ -86,6 +87,7 @@ class Daemon:
         self.closing = Closing()
         self._gauge = Gauge(SystemMemory())
         self._store: Journal | None = opened(config, self._clock)
+        self.responses = responses_store.opened(config)
 
     def start(self) -> None:
         """Start the actors in the order of their dependencies; no worker is started yet."""
@@ -115,8 +117,8 @@ class Daemon:
             AdmissionActor.start(house, models, limits, asks.request_seconds, asks.queue_seconds)
         )
         self.aliases: Mapping[str, Ref[alias.Message]] = {
-            name: self._enlist(AliasActor.start(house, name, means, models, self.admission))
-            for name, means in config.aliases.items()
+            name: self._enlist(AliasActor.start(house, name, means[0], models, self.admission, means[1:]))
+            for name, means in names_of(config).aliases.items()
         }
         memory = self._enlist(MemoryActor.start(house, gauge, models, load, self.admission, self.closing))
         self.server: Ref[server.Message] = self._start_server(house, models)
@@ -149,6 +151,8 @@ class Daemon:
             actor.stop(STOP_SECONDS)
         if self._store is not None:
             self._store.stop(STOP_SECONDS)
+        if self.responses is not None:
+            self.responses.stop(STOP_SECONDS)
         self._timers.stop()
 
     def _start_state(self, watch: Ref[supervisor.Message]) -> Ref[state.Message]:
@@ -256,6 +260,7 @@ async def _listen(
     gateway = Gateway(
         admission=daemon.admission,
         closing=daemon.closing,
+        responses=daemon.responses,
         journal=daemon.journal,
         crash_loop=daemon.crash_loop,
         physician=Physician(Path(config.state_dir), guard.lags),
@@ -265,12 +270,15 @@ async def _listen(
         keys=KeyRing(config.keys.inference, config.keys.admin),
         neighbours=_neighbours(config),
         aliases=daemon.aliases,
+        fallbacks={name: means[1:] for name, means in names_of(config).aliases.items()},
+        presets=names_of(config).presets,
         chaos=chaos.act if chaos else None,
         diagram=diagrams.render,
         started=int(time.time()),
         default_model=config.default_model or None,
         heartbeat_seconds=config.server.heartbeat_seconds,
         request_seconds=config.admission.request_seconds,
+        fetch_images=config.server.fetch_images,
         read_journal=page_of(config),
     )
     host, port = config.server.host, config.server.port

@@ -2,14 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from sys import platform
 from typing import Literal
 
 from lmx.config import Config, Defaults, ModelConfig
+from lmx.http.presets import PREFIX
 from lmx.machines.types import BackendName, ModelSpec
+from lmx.naming import CatalogError, check_aliases, default_first, own_models
 
 __all__ = ["GUIDE", "CatalogError", "catalog", "preloaded"]
 
@@ -32,12 +34,8 @@ _EXTRAS: dict[Real, str] = {
 }
 
 
-class CatalogError(Exception):
-    """A model cannot be offered. The message is one sentence that says what to do."""
-
-
 def catalog(config: Config, model_flags: Sequence[str] = ()) -> tuple[ModelSpec, ...]:
-    """Every model that may be loaded: `--model` flags ([NAME=]PATH) first, then the config's, then lmx-guide.
+    """Every model that may be loaded: `--model` flags ([NAME=]PATH) first, then the config's, lmx-guide, and presets.
 
     The default model is moved to the front: it answers requests that name none.
     Raises CatalogError for a file that is missing or no model, and for a backend that is not installed.
@@ -47,31 +45,20 @@ def catalog(config: Config, model_flags: Sequence[str] = ()) -> tuple[ModelSpec,
     specs += [_spec(name, model, config) for name, model in config.models.items()]
     if config.guide or not specs:
         specs += _guide(config, needed=not specs, taken=taken)
-    _check_aliases(config.aliases, {spec.name for spec in specs})
-    return _default_first(specs, config.default_model)
+    specs += own_models(config, specs)
+    check_aliases(config, specs)
+    for spec in specs:
+        _check_template(spec)
+    return default_first(config, specs)
 
 
 def preloaded(config: Config, specs: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
     """The models to load at the start: all that do not say otherwise; the guide only when it is the default."""
     late = {name for name, model in config.models.items() if not model.preload}
+    late |= {PREFIX + name for name, preset in config.presets.items() if not preset.preload}
     if specs[0].name != GUIDE and GUIDE not in config.models:
         late.add(GUIDE)
     return tuple(spec for spec in specs if spec.name not in late)
-
-
-def _check_aliases(aliases: Mapping[str, str], names: Set[str]) -> None:
-    for alias, model in aliases.items():
-        if alias in names:
-            raise CatalogError(f"aliases.{alias} is also the name of a model; give one of them another name.")
-        if model not in names:
-            raise CatalogError(f"aliases.{alias} is {model}, but the models are: {', '.join(sorted(names))}.")
-
-
-def _default_first(specs: Sequence[ModelSpec], default: str) -> tuple[ModelSpec, ...]:
-    names = [spec.name for spec in specs]
-    if default and default not in names:
-        raise CatalogError(f"default_model is {default}, but the models are: {', '.join(names)}.")
-    return tuple(sorted(specs, key=lambda spec: spec.name != default))
 
 
 def _flagged(flag: str, config: Config, taken: set[str]) -> ModelSpec:
@@ -127,12 +114,27 @@ def _filled(name: str, model: ModelConfig, config: Config, backend: BackendName)
         path=model.path,
         backend=backend,
         draft=model.draft,
+        mmproj=model.mmproj,
         adapters=tuple(model.adapters),
+        chat_template=model.chat_template,
         cache_dir=str(Path(config.state_dir) / "prefixes"),
         pinned=model.pinned,
         script=model.script,
         **shared | own,
     )
+
+
+def _check_template(spec: ModelSpec) -> None:
+    """That its text is Jinja is found out where it is loaded."""
+    if not spec.chat_template:
+        return
+    try:
+        Path(spec.chat_template).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CatalogError(f"{spec.chat_template}, the chat template of {spec.name}, does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise CatalogError(f"{spec.chat_template}, the chat template of {spec.name}, cannot be read: {why}.") from None
 
 
 def _kind(path: Path) -> Real:

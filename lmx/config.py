@@ -9,10 +9,10 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from lmx.access import Keys, Server
-from lmx.machines.types import Adapter, KvLayout, KvType, Speculation, Switch
+from lmx.model_tables import Bytes, Count, Defaults, ModelConfig, Names, PresetConfig, located
 from lmx.settings import ConfigError, Key, Layer, from_names, from_toml, merge, settings
 
-__all__ = ["Config", "ConfigError", "ModelConfig", "load"]
+__all__ = ["Config", "ConfigError", "Defaults", "ModelConfig", "PresetConfig", "load"]
 
 DEFAULT_FILE = "~/.lmx/config.toml"
 PREFIX = "LMX_"
@@ -32,9 +32,6 @@ SHORT = {
     "log_format": ("logs", "format"),
 }
 
-Count = Annotated[int, Meta(ge=1)]
-Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
-Bytes = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
 
 
@@ -85,6 +82,15 @@ class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Size of the file from which on the oldest entries are deleted."""
 
 
+class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `/v1/responses` stores, in `responses.db` in `state_dir`; what was used longest ago goes first."""
+
+    count: Annotated[int, Meta(ge=0)] = 10_000
+    """How many responses are kept at most; 0 = none is stored."""
+    bytes: Bytes = 256_000_000
+    """How many bytes they may have together; 0 = none is stored."""
+
+
 class Chaos(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Breaking things on purpose."""
 
@@ -101,98 +107,6 @@ class Logs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`console` for people, `json` for programs; `auto` = console on a terminal."""
 
 
-class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For every model that does not set its own value."""
-
-    context: Count = 4096
-    """Tokens of one sequence, prompt and completion; the model's own limit is the upper bound."""
-    slots: Count = 8
-    """Sequences that one model decodes at the same time."""
-    threads: Annotated[int, Meta(ge=0)] = 0
-    """CPU threads of a step of GGUF models (MLX has no such setting); 0 = the number of physical cores."""
-    prefill_chunk: Annotated[int, Meta(ge=32, le=4096)] = 512
-    """Prompt tokens that one step may read at most."""
-    target_itl_ms: Milliseconds = 0
-    """The longest pause between two tokens that another one's prompt may cause; 0 = 100 on a GPU, 250 on a CPU."""
-    batch_itl_ms: Milliseconds = 1000
-    """The same while only requests of the class `batch` are answered."""
-    kv_type: KvType = "f16"
-    """What the KV cache holds; q8_0 and q4_0 need less memory, and flash attention on GGUF models."""
-    kv_layout: KvLayout = "auto"
-    """GGUF models: a KV stream `per_sequence`, or a `unified` one; `auto` = per_sequence, which was faster."""
-    flash_attention: Switch = "auto"
-    """GGUF models; `auto` = what was faster on this kind of device, and on where `kv_type` needs it."""
-    speculation: Speculation = "auto"
-    """Guess tokens ahead: with a `draft` model, by prompt `lookup`, or not at all; `auto` = what the model can."""
-    draft_tokens: Annotated[int, Meta(ge=1, le=64)] = 8
-    """Tokens that are guessed at a time, at most."""
-    cache_bytes: Bytes = 0
-    """Memory of one model for prompts that may come again; 0 = a tenth of the machine's."""
-    disk_cache_bytes: Bytes = 4_000_000_000
-    """Disk space of all models for them, under `state_dir`; 0 = none."""
-    mlx_memory_limit: Bytes = 0
-    """Bytes that MLX may take before it waits for running work; 0 = the library's own limit."""
-    mlx_cache_limit: Bytes = 50_000_000_000
-    """Bytes of freed buffers that MLX keeps, at most, and never more than its own limit; 0 = that limit."""
-    mlx_wired_limit: Bytes = 0
-    """Bytes that MLX keeps from being paged out (macOS 15 and later); 0 = as mlx-lm sets it."""
-    keep_alive_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
-    """How long a model stays loaded while nobody asks for it; 0 = for ever. A request's `keep_alive` goes before it."""
-
-
-class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model, `[models.NAME]`; what is not set comes from `[defaults]`."""
-
-    path: str = ""
-    """A `.gguf` file or an mlx-lm folder, relative to the config file; only `fake` needs none."""
-    backend: Literal["auto", "mlx", "llama_cpp", "fake"] = "auto"
-    """What runs it; `auto` = by the kind of file."""
-    context: Count | None = None
-    """As in `[defaults]`."""
-    slots: Count | None = None
-    """As in `[defaults]`."""
-    threads: Annotated[int, Meta(ge=0)] | None = None
-    """As in `[defaults]`."""
-    prefill_chunk: Annotated[int, Meta(ge=32, le=4096)] | None = None
-    """As in `[defaults]`."""
-    target_itl_ms: Milliseconds | None = None
-    """As in `[defaults]`."""
-    batch_itl_ms: Milliseconds | None = None
-    """As in `[defaults]`."""
-    kv_type: KvType | None = None
-    """As in `[defaults]`."""
-    kv_layout: KvLayout | None = None
-    """As in `[defaults]`."""
-    flash_attention: Switch | None = None
-    """As in `[defaults]`."""
-    speculation: Speculation | None = None
-    """As in `[defaults]`."""
-    draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
-    """As in `[defaults]`."""
-    cache_bytes: Bytes | None = None
-    """As in `[defaults]`."""
-    disk_cache_bytes: Bytes | None = None
-    """As in `[defaults]`; 0 = nothing of this model is kept on disk."""
-    mlx_memory_limit: Bytes | None = None
-    """As in `[defaults]`."""
-    mlx_cache_limit: Bytes | None = None
-    """As in `[defaults]`."""
-    mlx_wired_limit: Bytes | None = None
-    """As in `[defaults]`."""
-    keep_alive_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
-    """As in `[defaults]`."""
-    pinned: bool = False
-    """Never unload it for others, nor for being idle."""
-    draft: str = ""
-    """Path of a smaller model with the same vocabulary that guesses tokens."""
-    adapters: list[Adapter] = field(default_factory=list)
-    """LoRA adapters: a list of `{path = "…", scale = 1.0}`."""
-    preload: bool = True
-    """Load it when the server starts; `false` = with its first request."""
-    script: str = ""
-    """What the `fake` backend acts out."""
-
-
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -203,12 +117,17 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     liveness: Liveness = Liveness()
     watchdog: Watchdog = Watchdog()
     journal: Journal = Journal()
+    responses: Responses = Responses()
     logs: Logs = Logs()
     chaos: Chaos = Chaos()
     defaults: Defaults = Defaults()
     models: dict[str, ModelConfig] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-    """Other names of models, `alias = "model"`; `lmx swap` moves one to another model while lmx runs."""
+    aliases: dict[str, Names] = field(default_factory=dict)
+    """Other names of models, `alias = "model"`; `lmx swap` moves one to another model while lmx runs.
+
+    A request for a list of models, `alias = ["model", "other"]`, is served by the first of them that can.
+    """
+    presets: dict[str, PresetConfig] = field(default_factory=dict)
     default_model: str = ""
     """Model of requests that name none; empty = they are refused."""
     guide: bool = True
@@ -272,6 +191,10 @@ def _check(config: Config, layers: list[Layer]) -> None:
         if not model.path and model.backend != "fake":
             place = layers[0].where(("models", name))
             raise ConfigError(f"{place}: models.{name} has no path, expected a .gguf file or an mlx-lm folder.")
+    for name, preset in config.presets.items():
+        if not preset.model:
+            place = layers[0].where(("presets", name))
+            raise ConfigError(f"{place}: presets.{name} has no model, expected the name of one or of an alias.")
 
 
 def _absolute(config: Config, folder: Path) -> Config:
@@ -280,13 +203,6 @@ def _absolute(config: Config, folder: Path) -> Config:
     def whole(path: str) -> str:
         return str(folder / os.path.expanduser(path)) if path else ""
 
-    models = {
-        name: replace(
-            model,
-            path=whole(model.path),
-            draft=whole(model.draft),
-            adapters=[replace(adapter, path=whole(adapter.path)) for adapter in model.adapters],
-        )
-        for name, model in config.models.items()
-    }
-    return replace(config, models=models, state_dir=os.path.expanduser(config.state_dir))
+    models = {name: located(model, whole) for name, model in config.models.items()}
+    presets = {name: located(preset, whole) for name, preset in config.presets.items()}
+    return replace(config, models=models, presets=presets, state_dir=os.path.expanduser(config.state_dir))

@@ -69,6 +69,7 @@ def estimate(spec: ModelSpec, *, widened: bool = sys.platform != "darwin") -> Es
         whole = _gguf(spec) if spec.backend == "llama_cpp" else _mlx(spec, widened)
         extra = sum(_size(Path(adapter.path)) for adapter in spec.adapters)
         extra += _draft(spec, widened)
+        extra += _size(Path(spec.mmproj)) if spec.mmproj else 0
     except HeaderError as error:
         raise EstimateError(f"{error}.") from error
     except FileNotFoundError as error:

@@ -29,7 +29,7 @@ def quarantine_key(spec: ModelSpec) -> str:
     """By the names, sizes and times of the model's files, its settings, and the versions of all that runs it."""
     libraries = (f"{name} {_version(name)}" for name in LIBRARIES[spec.backend])
     settings = f"{spec.kv_type} {spec.kv_layout} {spec.flash_attention} {spec.context} {spec.slots} {spec.script}"
-    paths = (spec.path, spec.draft, *(adapter.path for adapter in spec.adapters))
+    paths = (spec.path, spec.draft, spec.chat_template, *(adapter.path for adapter in spec.adapters))
     files = (line for path in paths if path for line in _listed(Path(path)))
     return sha256("\0".join((host(), *libraries, settings, *files)).encode()).hexdigest()
 

@@ -92,6 +92,8 @@ def words(kind: Any) -> str:
             return f"a whole number of at least {low}"
         case kinds.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"
+        case kinds.FloatType(ge=float() | int() as low, le=high):
+            return f"a number from {low} to {high}"
         case kinds.FloatType(gt=low, le=high):
             return f"a number above {low} and at most {high}"
         case kinds.BoolType():

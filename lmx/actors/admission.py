@@ -7,6 +7,7 @@ from typing import assert_never
 from lmx.actors import metrics
 from lmx.actors.base import House, MachineActor
 from lmx.actors.dispatcher import Dispatcher
+from lmx.actors.fallbacks import Fallbacks, Relays
 from lmx.actors.lane import Lane
 from lmx.actors.leases import Group, Lease, Leases, priority_of
 from lmx.actors.messages import admission, caller, client, model, server
@@ -43,7 +44,7 @@ class AdmissionActor(MachineActor[admission.Message]):
         self._seqs = count(1)
         self._epoch = 0
         self._pressed = False
-        self._routes: dict[str, str | None] = {}
+        self._routes: dict[str, admission.Route] = {}
         self._server: Ref[server.Message] | None = None
 
     def make_machine(self) -> AdmissionMachine:
@@ -52,9 +53,11 @@ class AdmissionActor(MachineActor[admission.Message]):
     def set_up(self) -> None:
         self._leases = Leases()
         self._places = Places()
-        self._dispatcher = Dispatcher(self._models, self.house.clock, self.decide)
-        for alias, means in self._routes.items():
-            self._dispatcher.route(alias, means, [])
+        relays = Relays(self._routes, self.myself)
+        self._dispatcher = Dispatcher(self._models, self.house.clock, self.decide, relays)
+        self._fallbacks = Fallbacks(self._routes, self._leases, self._dispatcher, self.decide)
+        for route in self._routes.values():
+            self._dispatcher.route(route.alias, route.model, [])
         self._dispatcher.press(self._pressed)
         self._epoch += 1
         self._ticking = False
@@ -78,6 +81,8 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Submit(request_id, reply_to=reply_to):
                 if request_id not in self._leases:
                     reply_to.tell(client.Failed(failure))
+            case admission.Declined(ask):
+                ask.reply_to.tell(client.Failed(failure))
             case (
                 admission.LoadModel(name, reply_to=reply_to)
                 | admission.UnloadModel(name, reply_to=reply_to)
@@ -105,8 +110,11 @@ class AdmissionActor(MachineActor[admission.Message]):
                 self._weigh()
             case admission.Refusing(name, refusal):
                 self._refuse_waiting(name, refusal)
+            case admission.Declined():
+                self._fallbacks.declined(message)
+                self._weigh()
             case admission.Route(alias, means):
-                self._routes[alias] = means
+                self._routes[alias] = message
                 self._dispatcher.route(alias, means, self._leases.groups())
                 self._weigh()
             case admission.SetPressure(shedding):
@@ -175,19 +183,9 @@ class AdmissionActor(MachineActor[admission.Message]):
 
     def _judge(self, ask: admission.Submit, lane: Lane, *, replaces: bool) -> Refusal | None:
         """One that `replaces` another needs no room of its own."""
-        waiting = self._dispatcher.waiting
-        known = rules.Ask(
-            waits=not replaces and (bool(len(lane.queue)) or not lane.has_room),
-            batch=priority_of(ask) == "batch",
-            in_flight=self._leases.requests - replaces,
-            waiting=waiting,
-            waiting_batch=self._dispatcher.waiting_batch if waiting else 0,
-            of_client=self._dispatcher.waiting_of(ask.client) if waiting else 0,
-            clients=self._dispatcher.others_waiting(ask.client) if waiting else 0,
-            ahead=len(lane.queue),
-            seconds_each=round(lane.seconds_each, 3),
-            at_once=lane.limit,
-        )
+        waits = not replaces and (bool(len(lane.queue)) or not lane.has_room)
+        batch, in_flight = priority_of(ask) == "batch", self._leases.requests - replaces
+        known = self._dispatcher.prospects(lane, ask.client, waits=waits, batch=batch, in_flight=in_flight)
         pressed = self._pressed and not replaces
         return self.decide(rules.judge, state=self.machine.current, pressed=pressed, ask=known, limits=self._limits)
 
@@ -263,8 +261,10 @@ class AdmissionActor(MachineActor[admission.Message]):
         """Also the rest of a request that has begun: it is refused with what waits in the model."""
         lane = self._dispatcher.lane(name)
         for group in self._leases.groups():
-            if group.lane is lane and group.verdict is None and group.waits:
-                self._conclude(group, client.Refused(refusal))
+            if group.lane is not lane or group.verdict is not None or not group.waits:
+                continue
+            if (final := self._fallbacks.refusal(group, name, refusal)) is not None:
+                self._conclude(group, client.Refused(final))
 
     def _drain(self, reply_to: Ref[server.Message]) -> None:
         self._server = reply_to

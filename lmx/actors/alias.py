@@ -22,12 +22,15 @@ class AliasActor(MachineActor[alias.Message]):
         means: str,
         models: Mapping[str, Ref[model.Message]],
         admission: Ref[admission.Message],
+        fallbacks: tuple[str, ...] = (),
     ) -> None:
+        """`fallbacks` are asked, in this order, for what the model that it means cannot serve."""
         super().__init__(f"alias:{name}", house, alias.StateTimedOut)
         self._name = name
         self._means = means
         self._models = models
         self._admission = admission
+        self._fallbacks = fallbacks
         self._asked: alias.Swap | None = None
         self._wanted = self._old = means
 
@@ -37,7 +40,7 @@ class AliasActor(MachineActor[alias.Message]):
     def set_up(self) -> None:
         super().set_up()
         self.note(means=self._means, wanted=None)
-        self._admission.tell(admission.Route(self._name, self._means))
+        self._route(self._means)
 
     def clean_up(self) -> None:
         """A swap that is forgotten has not happened; what was held is served by whom the alias means."""
@@ -78,11 +81,11 @@ class AliasActor(MachineActor[alias.Message]):
             case swap.RouteToNew():
                 self._old, self._means = self._means, self._wanted
                 self.note(means=self._means)
-                self._admission.tell(admission.Route(self._name, self._means))
+                self._route(self._means)
             case swap.Hold():
-                self._admission.tell(admission.Route(self._name, None))
+                self._route(None)
             case swap.Release():
-                self._admission.tell(admission.Route(self._name, self._means))
+                self._route(self._means)
             case swap.TellMoved():
                 self._tell(alias.Moved(self._name, self._means))
             case swap.TellStayed(reason):
@@ -101,6 +104,12 @@ class AliasActor(MachineActor[alias.Message]):
             self._asked, self._wanted, self._old = ask, ask.model, self._means
             self.note(wanted=ask.model)
             self.feed("swap", f"An admin wants it to mean {ask.model}.")
+
+    def _route(self, model: str | None) -> None:
+        """A swap moves the first of several models; those after it stay."""
+        others = tuple(name for name in self._fallbacks if name != self._means)
+        self.note(fallbacks=", ".join(others) or None)
+        self._admission.tell(admission.Route(self._name, model, others))
 
     def _settled(self, name: str, state: str) -> None:
         """Answers to what an earlier swap asked for are late, and ignored."""

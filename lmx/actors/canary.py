@@ -135,7 +135,7 @@ class Canary:
     def loaded(self, spec: ModelSpec, info: ModelInfo) -> None:
         """A worker has the model, as `spec` says."""
         self._info = info
-        self._bare = not spec.adapters
+        self._bare = not spec.adapters and not spec.chat_template
         settings = (spec.backend, spec.kv_type, spec.flash_attention)
         self._key = canary.key(info=info, settings=settings, adapters=spec.adapters, host=self._dossier.host)
 

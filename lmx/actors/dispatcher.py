@@ -5,10 +5,11 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from lmx.actors.lane import Lane
 from lmx.actors.leases import Group, Lease, Run
-from lmx.actors.messages import model
+from lmx.actors.messages import admission, client, model
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Clock
 from lmx.machines import concurrency, queue
+from lmx.machines.admission import Ask
 from lmx.machines.queue import Entry
 from lmx.machines.types import Priority
 
@@ -22,11 +23,22 @@ class Decide(Protocol):
     def __call__(self, policy: Callable[P, R], *args: P.args, **inputs: P.kwargs) -> R: ...
 
 
+Relaying = Callable[[admission.Submit, str], Ref[client.Event]]
+
+
+def directly(ask: admission.Submit, _: str) -> Ref[client.Event]:
+    return ask.reply_to
+
+
 class Dispatcher:
-    def __init__(self, models: Mapping[str, Ref[model.Message]], clock: Clock, decide: Decide) -> None:
+    def __init__(
+        self, models: Mapping[str, Ref[model.Message]], clock: Clock, decide: Decide, relays: Relaying = directly
+    ) -> None:
+        """`relays` say whom a model is to tell what becomes of a sequence."""
         self._lanes = {name: Lane(name, ref) for name, ref in models.items()}
         self._clock = clock
         self._decide = decide
+        self._relays = relays
         self._routes: dict[str, str] = {}
         self._runs: dict[int, Run] = {}
         self._waiting: dict[int, Lease] = {}
@@ -50,6 +62,22 @@ class Dispatcher:
         for lane in self._lanes.values():
             waiting.update(lane.queue.clients)
         return len(waiting - {client})
+
+    def prospects(self, lane: Lane, client: str, *, waits: bool, batch: bool, in_flight: int) -> Ask:
+        """What has to be known of a request for this lane that comes now."""
+        waiting = self.waiting
+        return Ask(
+            waits=waits,
+            batch=batch,
+            in_flight=in_flight,
+            waiting=waiting,
+            waiting_batch=self.waiting_batch if waiting else 0,
+            of_client=self.waiting_of(client) if waiting else 0,
+            clients=self.others_waiting(client) if waiting else 0,
+            ahead=len(lane.queue),
+            seconds_each=round(lane.seconds_each, 3),
+            at_once=lane.limit,
+        )
 
     def runs(self) -> Iterator[tuple[int, Lane]]:
         """The sequences that models have been given and that have not ended."""
@@ -95,14 +123,14 @@ class Dispatcher:
         lane.running += 1
         lane.waited(now - lease.group.since)
         ask = lease.ask
-        lane.ref.tell(model.Serve(lease.seq, ask.generation, ask.reply_to, ask.keep_alive))
+        lane.ref.tell(model.Serve(lease.seq, ask.generation, self._relays(ask, lane.name), ask.keep_alive))
         lease.ask, lease.phase, lease.group.begun = None, "running", True
 
     def began(self, seq: int, tokens: int) -> None:
         run = self._runs.get(seq)
         if run is None or run.began:
             return
-        run.began = True
+        run.began = run.lease.group.spoke = True
         limits = run.lane.concurrency
         if limits is None or limits is not run.concurrency:
             return
@@ -161,10 +189,11 @@ class Dispatcher:
         target = self._lanes[name]
         for group in groups:
             if group.model == alias and group.lane is not target:
-                self._move(group, target)
+                self.move(group, target)
         self.flow(target)
 
-    def _move(self, group: Group, target: Lane) -> None:
+    def move(self, group: Group, target: Lane) -> None:
+        """What waits of a request; `flow` of the target makes it move on."""
         left, group.lane = group.lane, target
         for lease in group.leases.values():
             if left.queue.remove(lease.seq) is not None:

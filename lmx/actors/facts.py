@@ -40,6 +40,10 @@ class Facts:
             prefix=info.prefix,
             speculation=info.speculation,
             makes=makes(info),
+            chat=info.chat_template,
+            vision=info.sees,
+            tools=bool(info.speech.calls),
+            thinking=bool(info.speech.thoughts),
             digest=info.digest[:16],
         )
 

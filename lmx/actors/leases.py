@@ -9,7 +9,7 @@ from lmx.actors.messages import admission
 from lmx.actors.messages.client import Failed, Refused
 from lmx.machines.concurrency import Concurrency
 from lmx.machines.queue import Charge
-from lmx.machines.types import Generation, Priority
+from lmx.machines.types import Generation, Priority, Refusal
 
 
 @dataclass(slots=True)
@@ -30,6 +30,10 @@ class Group:
     leases: dict[str, "Lease"] = field(default_factory=dict)
     begun: bool = False
     """A sequence of it was given to the model."""
+    spoke: bool = False
+    """A sequence of it has its first token."""
+    declined: dict[str, Refusal] = field(default_factory=dict)
+    """What the models said that could not serve it."""
     verdict: Refused | Failed | None = None
     """How lmx ended it; what comes of it later is told the same."""
 
@@ -86,6 +90,9 @@ class Leases:
 
     def groups(self) -> list[Group]:
         return list(self._groups.values())
+
+    def get(self, request_id: str) -> Lease | None:
+        return self._leases.get(request_id)
 
     def group(self, name: str) -> Group | None:
         return self._groups.get(name)

@@ -5,6 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram
 TRANSITIONS = Counter("lmx_transitions", "Transitions of all machines.", ["machine", "source", "event", "target"])
 REQUESTS = Counter("lmx_requests", "Sequences by their one outcome.", ["model", "outcome"])
 REFUSALS = Counter("lmx_refusals", "Requests that were not taken, by reason.", ["reason"])
+FALLBACKS = Counter("lmx_fallbacks", "Requests for an alias that went to another of its models.", ["alias", "model"])
 IN_FLIGHT = Gauge("lmx_in_flight", "Sequences between admission and the last byte.")
 QUEUED = Gauge("lmx_queued_requests", "Requests that wait in admission for their model.", ["model", "class"])
 QUEUE_SECONDS = Histogram(

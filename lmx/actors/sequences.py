@@ -174,7 +174,8 @@ class Sequences:
         if sequence is not None and not sequence.accepted:
             sequence.accepted = True
             sequence.prompt_tokens = report.prompt_tokens
-            sequence.reply_to.tell(client.Accepted(report.prompt_tokens, report.echo, report.cut))
+            news = client.Accepted(report.prompt_tokens, report.echo, report.cut, report.speech, model=self.name)
+            sequence.reply_to.tell(news)
 
     def stepped(self, did: frames.SeqStep) -> None:
         """One sequence's share of an engine step. Late words about a cancelled one are dropped."""
@@ -277,8 +278,9 @@ class Sequences:
             self._end(sequence, "fail", client.Failed(failure))
             return
         self.suspects.acquit(sequence.generation)
-        usage = Usage(sequence.prompt_tokens, sequence.writing.tokens, sequence.cached_tokens)
-        self._end(sequence, "finish", client.Finished(finish.reason, usage))
+        writing = sequence.writing
+        usage = Usage(sequence.prompt_tokens, writing.tokens, sequence.cached_tokens, writing.thoughts)
+        self._end(sequence, "finish", client.Finished(finish.reason, usage, finish.stop))
 
     def _end(self, sequence: Sequence, event: str, outcome: client.Outcome | None) -> None:
         sequence.move(event)

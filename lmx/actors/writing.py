@@ -10,6 +10,8 @@ from lmx.machines import frames
 class Writing:
     tokens: int = 0
     """Completion tokens, of all workers together."""
+    thoughts: int = 0
+    """Those of them that were thoughts."""
     ids: list[int] = field(default_factory=list)
     characters: int = 0
     """Of the text that was told."""
@@ -28,6 +30,7 @@ class Writing:
     def add(self, did: frames.SeqStep) -> None:
         """What a step wrote."""
         self.tokens += did.n_tokens
+        self.thoughts += did.thought_tokens
         self.ids += did.token_ids
         self.characters += len(did.text)
         self.logprobs += len(did.logprobs)
@@ -51,6 +54,7 @@ class Writing:
             del self.ids[self.logprobs :]
             self.tokens = len(self.ids)
         self._prompt_heard, self._again = 0, True
+        self.thoughts = 0  # the next worker counts from the beginning
 
     def resume(self) -> frames.Resume | None:
         """Where another worker goes on; None at the beginning."""

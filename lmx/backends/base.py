@@ -1,12 +1,13 @@
 """What a backend is to the engine: slots that take sequences, and a step that moves all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmx.backends.pictures import Picture, Tile
 from lmx.machines.frames import Memory
 from lmx.machines.types import ModelSpec, Sampling
 
@@ -62,7 +63,11 @@ class Info:
     """A query-and-document pair as text, with {query} and {document} in it; empty = the model does not score."""
     ends: tuple[int, ...] = ()
     """Tokens that the model wants after a text that is to be embedded."""
+    look: Callable[[bytes], Picture] | None = None
+    """What stands for an image file in a prompt; thread-safe, raises PictureError. None = it sees nothing."""
     kv_key: str = ""
+    controls: Mapping[int, str] = field(default_factory=dict)
+    """How each control token is written in a prompt."""
 
     @property
     def vocab(self) -> int:
@@ -116,6 +121,7 @@ class Mask(Protocol):
 class SeqSpec:
     """One sequence: 1 <= len(prompt), len(prompt) + max_tokens <= context, all ids < vocab (the engine checks).
 
+    But for those of `tiles`, which stand for images; the last one is a token in any case.
     `stop_ids` end it and count as its last token, but none is chosen before `min_tokens`; `max_tokens` 0 reads
     the prompt and ends. `logprobs` asks for that many most likely tokens with every token.
     The prompt's last `written` tokens, fewer than all, are the sequence's own: `max_tokens` counts further ones, while
@@ -139,6 +145,8 @@ class SeqSpec:
     breakers: frozenset[int] = frozenset()
     audit: bool = False
     written: int = 0
+    tiles: Mapping[int, Tile] = field(default_factory=dict)
+    """The prompt's images, by the first of their ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ expects each token to come twice. The script is a list of `word=value` separated
     junk=token:3     write what is no frame                    half=token:3     … half a frame, and exit
     huge=token:3     … the head of a frame of 1 GiB            endless=TEXT     say `a` for ever to a prompt with it
     babble=1         with each step, tell of sequences that are gone, and of one that never was
+    say=TEXT         answer with this text, percent-encoded    answers=PATH     … with the one for what the prompt holds
+
+`answers` names a JSON file: an object of texts to look for in the prompt (the last one in it counts), and answers.
+Once the thought in such an answer was ended for it, the rest of the answer follows.
 
 The faults of `lmx.backends.fake_faults` come at a `token:`, counted in this worker, or at the `load`.
 """
@@ -45,12 +49,17 @@ from lmx.backends.base import (
     Snapshot,
     Stats,
 )
+from lmx.backends.fake_answers import Answers, answers
 from lmx.backends.fake_faults import FAULTS, babble
 from lmx.backends.fake_row import EOS, Row
 from lmx.machines.types import ModelSpec
 
 EMBEDDING = 16
-TEMPLATE = "{{ messages[-1]['content'] }}"
+TEMPLATE = (
+    "{% if tools %}<tools>{{ tools | tojson }}</tools>{# called by <tool_call>{…}</tool_call> #}{% endif %}"
+    "{{ messages[-1]['content'] }}"
+    "{% if enable_thinking %}<think>\n{% endif %}"
+)
 WORDS = frozenset(
     {
         "load",
@@ -66,6 +75,8 @@ WORDS = frozenset(
         "prompts",
         "prefix",
         "poison",
+        "say",
+        "answers",
     }
 )
 
@@ -102,6 +113,7 @@ class FakeBackend:
     _lies: int = 0
     _faults: dict[str, Callable[[], None]] = field(default_factory=dict)
     """By the place where they come."""
+    _answers: Answers = field(default_factory=Answers)
     _gone: deque[int] = field(default_factory=lambda: deque(maxlen=8))
     """The latest sequences that were released, for a script that babbles."""
 
@@ -116,6 +128,7 @@ class FakeBackend:
         if "fail_load" in self._words:
             raise LoadError(self._words["fail_load"])
         self._faults = {self._words[word]: fault for word, fault in FAULTS.items() if word in self._words}
+        self._answers = answers(self._words)
         self._act("load")
         return self._info(spec)
 
@@ -148,6 +161,7 @@ class FakeBackend:
 
     def add(self, spec: SeqSpec) -> None:
         row = self._rows[spec.id] = Row(spec)
+        row.answer = self._answers.to(bytes(row.asked[0]))
         if spec.reuse is not None:
             self._take_up(row, spec.reuse)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmx.backends.base import Logprob, Mask, SeqSpec, Token
+from lmx.backends.fake_answers import following
 from lmx.machines.types import FinishReason
 
 EOS = 256
@@ -24,6 +25,8 @@ class Row:
     written: list[int] = field(default_factory=list)
     """By earlier workers too."""
     ended: bool = False
+    answer: bytes | None = None
+    """What it is to say instead of an echo."""
 
     def __post_init__(self) -> None:
         self.written = list(self.asked[1])
@@ -49,6 +52,8 @@ class Row:
         return (*self.spec.prompt[: self.prefilled], *self.fresh[:-1])
 
     def wanted(self) -> int:
+        if self.answer is not None:
+            return following(self.answer, bytes(byte for byte in self.written if byte < EOS), EOS)
         prompt, at = self.asked[0], len(self.written)
         if at < len(prompt) or (self._must_go_on and EOS in self.spec.stop_ids):
             return prompt[at % len(prompt)]

@@ -2,12 +2,16 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lmx.backends.base import Backend
-from lmx.engine.template import ChatTemplate, TemplateError
+from lmx.backends.pictures import Tile
+from lmx.engine import quoting
+from lmx.engine.gallery import Gallery
+from lmx.engine.template import NO_VARIABLES, ChatTemplate, TemplateError
 from lmx.engine.text import shared
 from lmx.machines.types import Cut
 
@@ -24,6 +28,16 @@ class Rendered:
     tokens: list[int]
     kept: int = 0
     chat: "Conversation | None" = None
+
+    @property
+    def tiles(self) -> Mapping[int, Tile]:
+        """The rows of a chat's images, by the first of their ids."""
+        return self.chat.tiles if self.chat is not None else {}
+
+    @property
+    def text(self) -> str:
+        """Of a chat; empty for other prompts."""
+        return self.chat.rendered if self.chat is not None else ""
 
     def boundaries(self) -> tuple[int, ...]:
         """How many tokens there are up to the end of each message; () for plain text."""
@@ -49,19 +63,33 @@ class Rendered:
 class Conversation:
     """Messages with the template and the tokenizer that make a prompt of them."""
 
-    def __init__(self, messages: Sequence[Message], template: ChatTemplate, backend: Backend) -> None:
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        template: ChatTemplate,
+        backend: Backend,
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        gallery: Gallery | None = None,
+        prefill: str = "",
+    ) -> None:
+        """`gallery` has the images whose markers are in the messages, `prefill` is what the answer begins with."""
         self.messages = [_normalised(message) for message in messages]
         self._template = template
         self._backend = backend
+        self._variables = variables
+        self._gallery = gallery
+        self._prefill = prefill
+        self.rendered = ""
+        """The text that `render` made last."""
 
     def text(self) -> str:
         """Raises TemplateError."""
-        return self._template.render(self.messages)
+        return self._template.render(self.messages, self._variables) + self._prefill
 
     def render(self) -> Rendered:
         """Raises TemplateError."""
-        self._text = self.text()
-        return Rendered(self._backend.encode(self._text, special=True), chat=self)
+        self.rendered = self.text()
+        return Rendered(self._encode(self.rendered), chat=self)
 
     @property
     def leading(self) -> int:
@@ -75,11 +103,11 @@ class Conversation:
     def boundary(self, rendered: Rendered, count: int) -> int:
         """How many of the prompt's tokens are certain once the first `count` messages are known."""
         try:
-            part = self._template.render(self.messages[:count], generation_prompt=False)
+            part = self._template.render(self.messages[:count], self._variables, generation_prompt=False)
         except TemplateError:  # some templates refuse a conversation that ends early: no boundary there
             return 0
-        known = part[: shared(part, self._text)]
-        return shared(self._backend.encode(known, special=True), rendered.tokens)
+        known = part[: shared(part, self.rendered)]
+        return shared(self._encode(known), rendered.tokens)
 
     def shortened(self, room: int) -> tuple[Rendered, Cut] | None:
         """Without its oldest turns: what is left begins, after the system's part, with a message of the user."""
@@ -92,7 +120,17 @@ class Conversation:
 
     def _without(self, start: int) -> Rendered:
         shorter = [*self.messages[: self.leading], *self.messages[start:]]
-        return Conversation(shorter, self._template, self._backend).render()
+        same = (self._template, self._backend, self._variables, self._gallery, self._prefill)
+        return Conversation(shorter, *same).render()
+
+    @property
+    def tiles(self) -> Mapping[int, Tile]:
+        """The images' rows, by the first of their ids."""
+        return self._gallery.tiles if self._gallery is not None else {}
+
+    def _encode(self, text: str) -> list[int]:
+        encode = partial(quoting.encode, tokens_of=partial(self._backend.encode, special=True))
+        return encode(text) if self._gallery is None else self._gallery.encode(text, encode)
 
 
 def _normalised(message: Message) -> Message:

@@ -18,9 +18,9 @@ PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 
 
 def digest(spec: ModelSpec) -> str:
-    """Of the model and its adapters. One that cannot be read counts as that: the load decides whether it matters."""
+    """Of the model and of what is given with it. A file that cannot be read counts as that: the load decides."""
     whole = sha256(spec.backend.encode())
-    for path in (spec.path, *(adapter.path for adapter in spec.adapters)):
+    for path in (spec.path, spec.chat_template, spec.mmproj, *(adapter.path for adapter in spec.adapters)):
         for file in _files(Path(path)) if path else ():
             whole.update(f"\0{file.name}\0".encode() + _sample(file))
     return whole.hexdigest()

@@ -38,6 +38,7 @@ class Report:
             seq=self.sequence.seq,
             text="".join(self.text),
             n_tokens=len(self.ids),
+            thought_tokens=self.sequence.thoughts(),
             prefilled=self.prefilled,
             cached=self.cached,
             token_ids=tuple(self.ids),
@@ -142,12 +143,13 @@ class Engine:
                 min_tokens=generation.min_tokens,
                 logprobs=generation.logprobs,
                 prompt_logprobs=sequence.tells_prompt,
-                mask=ready.grammar.mask(ready.resume.token_ids) if ready.grammar is not None else None,
+                mask=ready.rules.mask(ready.resume.token_ids, self._info),
                 reuse=reuse,
                 checkpoints=ready.checkpoints,
                 breakers=ready.breakers,
                 audit=generation.audit,
                 written=ready.written,
+                tiles=ready.tiles,
             )
         )
 

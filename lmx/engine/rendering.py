@@ -1,6 +1,9 @@
 """What a model's template and tokenizer make of messages, texts and tokens, for those who only want to know that."""
 
-from lmx.engine.intake import Intake, Refused
+from lmx.engine.gallery import captioned
+from lmx.engine.intake import Intake
+from lmx.engine.quoting import plain
+from lmx.engine.refusing import Refused
 from lmx.engine.template import TemplateError
 from lmx.engine.text import detokenized
 from lmx.engine.wire import MAX_FRAME
@@ -41,7 +44,7 @@ def _tokens(intake: Intake, asked: Rendering) -> tuple[int, ...]:
 def _text(intake: Intake, source: Prompt) -> str:
     match source:
         case Chat():
-            text = intake.conversation(source).text()
+            text = plain(captioned(intake.conversation(source).text()))
         case Text(text):
             pass
         case Tokens(ids):

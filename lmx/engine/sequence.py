@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from lmx.backends.base import Info, Logprob, Token
+from lmx.engine.first_call import first_call
 from lmx.engine.intake import Ready
 from lmx.engine.text import Detokenizer, StopFinder
 from lmx.machines.frames import Finish, Resume
@@ -37,6 +38,9 @@ class Sequence:
         self._info = info
         self._detokenizer = Detokenizer(info.token_bytes)
         self._stops = StopFinder(ready.generation.stop)
+        self._thoughts = ready.rules.thoughts(info.token_bytes)
+        self._thought_tokens = 0
+        self._first_call = first_call(ready.rules)
         self._logprobs = Held()
         self._owed, self._told_ahead = "", 0
         self._take_up(ready.resume)
@@ -78,13 +82,18 @@ class Sequence:
         self.written.append(event.token)
         ends = event.reason == "stop"
         decoded = "" if ends else self._detokenizer.feed(event.token)
+        self._think(event.token)
         if event.logprob is not None and not ends:
             self._logprobs.add(self.named(event.logprob), len(decoded))
         text = self._stops.feed(decoded)
         if event.reason is not None and not self._stops.found:
             text += self._stops.feed(self._detokenizer.flush())
             text += self._stops.flush()
-        finish = Finish("stop") if self._stops.found else Finish(event.reason) if event.reason is not None else None
+        finish = Finish(event.reason) if event.reason is not None else None
+        if self._stops.found:
+            finish = Finish("stop", stop=self._stops.found)
+        if finish is None and self._first_call is not None and self._first_call.ended(text):
+            finish = Finish("stop")
         self._logprobs.show(len(text), everything=finish is not None and not self._stops.found)
         return self._news(text), finish
 
@@ -93,8 +102,12 @@ class Sequence:
 
         That one may have told more than `token_ids` say: text of tokens that are to be written again.
         """
+        for token in resume.token_ids:
+            self._think(token)
         decoded = "".join([self._detokenizer.feed(token) for token in resume.token_ids])
         text = self._stops.feed(decoded)
+        if self._first_call is not None:
+            self._first_call.ended(text)
         self._logprobs.skip(len(decoded), len(text))
         self._owed = text[resume.characters :]
         self._told_ahead = max(0, resume.characters - len(text))
@@ -105,6 +118,15 @@ class Sequence:
         self._told_ahead -= cut
         owed, self._owed = self._owed, ""
         return owed + text[cut:]
+
+    def thoughts(self) -> int:
+        """Tokens that turned out to be thoughts since the last call; at first also those that came from elsewhere."""
+        count, self._thought_tokens = self._thought_tokens, 0
+        return count
+
+    def _think(self, token: int) -> None:
+        if self._thoughts is not None:
+            self._thought_tokens += self._thoughts.feed(token)
 
     def logprobs(self) -> tuple[TokenLogprob, ...]:
         """Those of the text that was shown since the last call."""

@@ -120,7 +120,7 @@ class Service:
         match command:
             case Ready(seq):
                 if self._arrived(seq):
-                    self._channel.send(frames.Accepted(seq, command.asked_tokens, command.echo, command.cut))
+                    self._channel.send(command.accepted())
                     self._engine.insert(command)
             case Job(job):
                 if self._arrived(job):

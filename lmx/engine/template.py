@@ -2,18 +2,21 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 RENDER_SECONDS = 2.0
 """Of this thread's CPU time; a busy machine is no template's fault."""
 EACH = "lmx_each"
+NO_VARIABLES: Mapping[str, Any] = {}
+RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+"""Variables that are the server's own."""
 
 
 class TemplateError(Exception):
@@ -44,7 +47,9 @@ class _Environment(ImmutableSandboxedEnvironment):
 class ChatTemplate:
     """One compiled template, for one thread. Raises TemplateError when its source is no valid Jinja."""
 
-    def __init__(self, source: str, *, bos: str, eos: str) -> None:
+    def __init__(self, source: str, *, bos: str, eos: str, name: str = "The model's chat template") -> None:
+        """`name` is what errors call it."""
+        self.source = source
         self._until = 0.0
         environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.filters["tojson"] = _tojson  # Jinja's own escapes for HTML
@@ -57,15 +62,22 @@ class ChatTemplate:
         )
         try:
             self._template = environment.from_string(source)
+            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
         except jinja2.TemplateSyntaxError as error:
-            text = f"The model's chat template is broken at line {error.lineno}: {error.message}"
-            raise TemplateError(text) from error
+            raise TemplateError(f"{name} is broken at line {error.lineno}: {error.message}") from error
 
-    def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        *,
+        generation_prompt: bool = True,
+    ) -> str:
         """The prompt's text, ready for the assistant's answer with `generation_prompt`."""
         self._until = time.thread_time() + RENDER_SECONDS
+        own = {"messages": list(messages), "add_generation_prompt": generation_prompt}
         try:
-            return self._template.render(messages=list(messages), add_generation_prompt=generation_prompt)
+            return self._template.render({**variables, **own})
         except jinja2.TemplateError as error:
             raise TemplateError(f"The model's chat template fails on these messages: {error.message}") from error
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:

@@ -26,17 +26,18 @@ class StopFinder:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
-        self.found = False
+        self.found = ""
+        """The stop string that was found first, "" until then."""
 
     def feed(self, text: str) -> str:
         """The text that is safe to show. Once `found`, nothing more is."""
         if not self._stops:
             return text
         self._held += text
-        hits = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        hits = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if hits:
-            self.found = True
-            shown, self._held = self._held[: min(hits)], ""
+            first, self.found = min(hits)
+            shown, self._held = self._held[:first], ""
             return shown
         keep = self._may_become_a_stop()
         cut = len(self._held) - keep

@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import NoReturn, assert_never
 
-from lmx.backends.base import EngineFatal, Info, LoadAborted, LoadError
+from lmx.backends.base import EngineFatal, LoadAborted, LoadError
 from lmx.backends.registry import open_backend
 from lmx.engine.assembly import assemble
 from lmx.engine.beat import Heart, Work
@@ -26,6 +26,7 @@ from lmx.engine.service import Inbox, Service
 from lmx.engine.template import TemplateError
 from lmx.engine.wire import Channel
 from lmx.machines import frames
+from lmx.machines.speech import Speech
 from lmx.machines.types import ModelInfo, RefusalKind
 
 LOAD_FAILED = 65
@@ -59,7 +60,7 @@ class WorkerMain:
         try:
             backend = open_backend(spec.backend)
             info = backend.load(spec, self._progress)
-            intake, jobs = Intake(backend, info), JobIntake(backend, info)
+            intake, jobs = Intake(backend, info, spec.chat_template), JobIntake(backend, info)
             files = digest(spec)
         except (LoadError, TemplateError) as error:
             self._channel.send(frames.LoadFailed(str(error)))
@@ -69,9 +70,9 @@ class WorkerMain:
             sys.exit(LOAD_FAILED)
         except LoadAborted:
             sys.exit(0)
-        service = Service(self._channel, self._inbox, backend, assemble(backend, info, spec), self._work)
+        service = Service(self._channel, self._inbox, backend, assemble(backend, intake.info, spec), self._work)
         threading.Thread(target=self._prepare, args=(intake, jobs), name="intake", daemon=True).start()
-        self._channel.send(frames.Loaded(_told(info, files)))
+        self._channel.send(frames.Loaded(_told(intake, files)))
         return service
 
     def _progress(self, fraction: float) -> bool:
@@ -110,19 +111,22 @@ def _out_of_memory(error: MemoryError) -> str:
     return f"out of memory: {error}" if str(error) else "out of memory"
 
 
-def _told(info: Info, files: str) -> ModelInfo:
+def _told(intake: Intake, files: str) -> ModelInfo:
+    info, dialect = intake.info, intake.dialect
     return ModelInfo(
         backend_version=info.version,
         context=info.context,
         slots=info.slots,
         vocab=info.vocab,
         weights_bytes=info.weights_bytes,
-        chat_template=info.chat_template is not None,
+        chat_template=dialect is not None,
         generates=info.generates,
         embedding=info.embedding,
         scores=bool(info.pair),
         prefix=info.prefix,
         speculation=info.speculation,
+        speech=dialect.speech if dialect is not None else Speech(),
+        sees=info.look is not None,
         digest=files,
     )
 

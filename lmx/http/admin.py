@@ -1,6 +1,7 @@
 """/admin: every machine and its diagram, every model; load, unload and adapters."""
 
 from collections.abc import Callable
+from typing import Literal
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -19,17 +20,22 @@ Command = Callable[[str, Ref[caller.Reply]], admission.Message]
 FORMATS = {"mermaid": "text/vnd.mermaid", "dot": "text/vnd.graphviz", "table": "text/markdown"}
 
 
+class DiagramQuery(Struct, frozen=True):
+    format: Literal["mermaid", "dot", "table"] = "mermaid"
+
+
 class ModelState(Struct, frozen=True):
     model: str
     state: str
 
 
 async def machines(request: web.Request) -> web.Response:
+    """Tell the state of every machine, and the latest transitions."""
     return json(await board.require(request))
 
 
 async def diagram(request: web.Request) -> web.Response:
-    """The actor's machine with its present state marked."""
+    """Draw an actor's machine, with its present state marked."""
     form = request.query.get("format", "mermaid")
     if form not in FORMATS:
         text = f"Invalid value: '{shown(form)}'. Supported values are: {', '.join(map(repr, FORMATS))}."
@@ -43,21 +49,22 @@ async def diagram(request: web.Request) -> web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    """What each was agreed to be, and how it does."""
+    """Tell what each model was agreed to be, and how it does."""
     return json(inventory.of(request.app[GATEWAY].models, board.by_actor(await board.require(request))))
 
 
 async def load(request: web.Request) -> web.Response:
-    """Also out of quarantine: the answer is 200 once the model is ready."""
+    """Load a model, also out of quarantine. The answer is 200 once it is ready."""
     return await _settle(request, _named(request), admission.LoadModel)
 
 
 async def unload(request: web.Request) -> web.Response:
+    """Unload a model. The answer is 200 once its worker is gone."""
     return await _settle(request, _named(request), admission.UnloadModel)
 
 
 async def adapt(request: web.Request) -> web.Response:
-    """Other LoRA adapters: 200 once the model runs with them, or is unloaded and only remembers them."""
+    """Give a model other LoRA adapters. The answer is 200 once it runs with them, or is unloaded and remembers them."""
     name = _named(request)
     wanted = await adapters.wanted(await read_json(request))
     return await _settle(request, name, lambda model, reply_to: admission.AdaptModel(model, wanted, reply_to))

@@ -4,6 +4,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from lmx.actors.messages import alias
+from lmx.actors.messages.journal import MachineView
 from lmx.actors.messages.ref import Ref
 from lmx.http import board
 from lmx.http.admin import check_origin
@@ -22,6 +23,8 @@ class Alias(Struct, frozen=True):
     model: str
     state: str
     reason: str = ""
+    fallbacks: tuple[str, ...] = ()
+    """Who is asked, in this order, for what the model cannot serve; a swap moves only the model itself."""
 
 
 class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,13 +32,18 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def listing(request: web.Request) -> web.Response:
+    """List the aliases, and what they mean."""
     views = board.by_actor(await board.require(request))
-    known = ((name, views.get(board.ALIAS + name)) for name in request.app[GATEWAY].aliases)
-    return json([Alias(name, str(view.facts.get("means")), view.state, view.reason) for name, view in known if view])
+    gateway = request.app[GATEWAY]
+    known = ((name, views.get(board.ALIAS + name)) for name in gateway.aliases)
+    return json([_alias(name, view, gateway.fallbacks.get(name, ())) for name, view in known if view])
 
 
 async def swap(request: web.Request) -> web.Response:
-    """200 once the alias means the model that was asked for, 409 when it stays as it was."""
+    """Let an alias mean another model.
+
+    200 once it means the model that was asked for, 409 when it stays as it was.
+    """
     gateway = request.app[GATEWAY]
     check_origin(request)
     name = request.match_info["alias"]
@@ -56,4 +64,10 @@ async def swap(request: web.Request) -> web.Response:
         raise ApiError(504, text, "timeout") from error
     if isinstance(answer, alias.Stayed):
         raise ApiError(409, f"{name} means {answer.model} as before: {answer.reason}", "swap_failed", "model")
-    return json(Alias(name, answer.model, "steady"))
+    others = tuple(model for model in gateway.fallbacks.get(name, ()) if model != answer.model)
+    return json(Alias(name, answer.model, "steady", fallbacks=others))
+
+
+def _alias(name: str, view: MachineView, fallbacks: tuple[str, ...]) -> Alias:
+    means = str(view.facts.get("means"))
+    return Alias(name, means, view.state, view.reason, tuple(model for model in fallbacks if model != means))

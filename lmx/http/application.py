@@ -10,29 +10,20 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from lmx.http import (
-    admin,
-    aliases,
-    chaos,
-    chat,
-    completions,
-    embeddings,
-    guard,
-    health,
-    journal,
-    models,
-    rerank,
-    tokens,
-)
+from lmx.http import guard
 from lmx.http.errors import ApiError, of_framework
 from lmx.http.gateway import GATEWAY, POST, Gateway
 from lmx.http.mailbox import Post
-from lmx.http.middleware import enveloped, recorded, stamp
+from lmx.http.middleware import enveloped, enveloped_for, recorded, stamp
+from lmx.http.packing import packed
 from lmx.http.page import Page
 from lmx.http.protocol import Door, Protocol
 from lmx.http.readiness import PROOFS, Proofs
+from lmx.http.record import request_id
+from lmx.http.responses.background import BACKGROUND, Background
+from lmx.http.routes import ROUTES
+from lmx.http.viewer import viewer
 
-KEEPALIVE_SECONDS = 75.0
 BACKLOG = 512
 """Connections that the kernel holds for us."""
 BATCH = 8
@@ -40,41 +31,23 @@ BATCH = 8
 
 
 def build(gateway: Gateway) -> web.Application:
-    app = web.Application(middlewares=[recorded, enveloped, guard.guarded], client_max_size=gateway.max_body_bytes)
+    app = web.Application(
+        middlewares=[recorded, enveloped, guard.guarded, packed], client_max_size=gateway.max_body_bytes
+    )
     app[GATEWAY] = gateway
     app[PROOFS] = Proofs()
+    app[BACKGROUND] = Background()
+    app.on_shutdown.append(app[BACKGROUND].close)
     app.on_startup.append(_open_post)
     app.on_response_prepare.append(stamp)
     page = Page()
-    _route(app, "POST", "/v1/chat/completions", chat.create)
-    _route(app, "POST", "/v1/completions", completions.create)
-    _route(app, "POST", "/v1/embeddings", embeddings.create)
-    _route(app, "POST", "/v1/rerank", rerank.create)
-    _route(app, "POST", "/rerank", rerank.create)
-    _route(app, "POST", "/tokenize", tokens.tokenize)
-    _route(app, "POST", "/detokenize", tokens.detokenize)
-    _route(app, "POST", "/apply-template", tokens.apply_template)
-    _route(app, "GET", "/v1/models", models.listing)
-    _route(app, "GET", "/v1/models/{id:.+}", models.retrieve)
-    _route(app, "GET", "/healthz", health.live)
-    _route(app, "GET", "/livez", health.live)
-    _route(app, "GET", "/startupz", health.started)
-    _route(app, "GET", "/readyz", health.ready)
-    _route(app, "GET", "/admin/health", health.deep)
-    _route(app, "GET", "/metrics", health.metrics)
-    _route(app, "GET", "/admin/journal", journal.read)
-    _route(app, "GET", "/admin/machines", admin.machines)
-    _route(app, "GET", "/admin/machines/{actor:.+}/diagram", admin.diagram)
-    _route(app, "GET", "/admin/models", admin.models)
-    _route(app, "POST", "/admin/models/{id:.+}/load", admin.load)
-    _route(app, "POST", "/admin/models/{id:.+}/unload", admin.unload)
-    _route(app, "POST", "/admin/models/{id:.+}/adapters", admin.adapt)
-    _route(app, "GET", "/admin/aliases", aliases.listing)
-    _route(app, "POST", "/admin/aliases/{alias:.+}", aliases.swap)
-    _route(app, "POST", "/admin/safe-mode/release", admin.end_safe_mode)
-    _route(app, "POST", "/admin/chaos/{what}", chaos.act)
+    for route in ROUTES:
+        _route(app, route.method, route.path, route.handler)
     _route(app, "GET", "/", page.index)
     _route(app, "GET", "/static/{name}", page.file)
+    _route(app, "GET", "/openapi.json", viewer().description)
+    _route(app, "GET", "/docs", viewer().index)
+    _route(app, "GET", "/docs/{name}", viewer().file)
     return app
 
 
@@ -101,7 +74,7 @@ async def start(app: web.Application, host: str, port: int, shutdown_seconds: fl
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=shutdown_seconds)
     await runner.setup()
     try:
-        factory = _factory(runner, Door(app[GATEWAY].max_connections))
+        factory = _factory(runner, app[GATEWAY])
         server = await asyncio.get_running_loop().create_server(factory, host, port, backlog=BATCH)
         for sock in server.sockets:
             _widen(sock.fileno())
@@ -117,14 +90,14 @@ def _widen(fd: int) -> None:
         same.listen(BACKLOG)
 
 
-def _factory(runner: web.AppRunner, door: Door) -> Callable[[], Protocol]:
+def _factory(runner: web.AppRunner, gateway: Gateway) -> Callable[[], Protocol]:
     """Makes connections of our own class; aiohttp's runner would make its own."""
-    manager = runner.server
+    manager, door = runner.server, Door(gateway.max_connections)
     assert manager is not None
     loop = asyncio.get_running_loop()
     # aiohttp's own way to switch its access log off, though its annotation does not say so.
     off: Any = None
-    return lambda: Protocol(door, manager, loop=loop, keepalive_timeout=KEEPALIVE_SECONDS, access_log=off)
+    return lambda: Protocol(gateway, door, manager, loop=loop, keepalive_timeout=gateway.idle_seconds, access_log=off)
 
 
 def _route(app: web.Application, method: str, path: str, handler: Handler) -> None:
@@ -141,7 +114,7 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
     """Before a client sends a large body: go on, or do not bother."""
     failure = _unexpected(request)
     if failure is not None:
-        return failure.response()
+        return enveloped_for(request, failure, request_id(request.headers.get("X-Request-ID", "")))
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0
     return None

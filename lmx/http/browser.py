@@ -20,7 +20,7 @@ ALLOWED: Mapping[str, str] = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST",
     "Access-Control-Max-Age": "600",
 }
-EXPOSED = "x-request-id, Retry-After"
+EXPOSED = "x-request-id, x-lmx-model, Retry-After"
 
 
 class Neighbours(Struct, frozen=True, kw_only=True):

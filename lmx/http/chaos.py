@@ -25,7 +25,10 @@ class Done(Struct, frozen=True):
 
 
 async def act(request: web.Request) -> web.Response:
-    """200 with a sentence of what was done; 403 where it is switched off, and nothing is done."""
+    """Break something on purpose.
+
+    200 with a sentence of what was done; 403 where it is switched off, and nothing is done.
+    """
     breaks = request.app[GATEWAY].chaos
     check_origin(request)
     if breaks is None:

@@ -9,17 +9,21 @@ from msgspec import UNSET
 from lmx.actors.messages.client import Accepted, Delta, Finished, Prefilled
 from lmx.http import sse
 from lmx.http.body import read_json
-from lmx.http.exchange import Exchange, Written
+from lmx.http.completion_request import CompletionRequest
+from lmx.http.errors import ApiError
+from lmx.http.exchange import Exchange
 from lmx.http.gateway import GATEWAY
 from lmx.http.logprobs import Offsets, TextLogprobs, of_text
-from lmx.http.replies import TextChoice, TextCompletion, Usage
+from lmx.http.replies import TextChoice, TextCompletion
 from lmx.http.respond import send_json
-from lmx.http.schemas import CompletionRequest, parse
-from lmx.http.stream import stream
+from lmx.http.schemas import parse
+from lmx.http.stream import Chunks, stream
+from lmx.http.written import Written
 from lmx.machines.types import TokenLogprob
 
 
 async def create(request: web.Request) -> web.StreamResponse:
+    """Continue texts, at once or as a stream of chunks."""
     asked = parse(await read_json(request), CompletionRequest, request.app[GATEWAY])
     asks = asked.generations()
     exchange = Exchange(request, "cmpl", asked.model, asks, "prompt", asked.choices, asked.keep_alive)
@@ -47,7 +51,7 @@ def _choice(index: int, one: Written, asked: CompletionRequest) -> TextChoice:
     if asked.logprobs is not None:
         offsets = Offsets()
         likely = _joined(of_echo(one.prompt_logprobs, offsets), of_text(one.logprobs, offsets))
-    return TextChoice(index, one.echo + one.text, one.reason, likely)
+    return TextChoice(index, one.echo + one.text, one.finish, likely)
 
 
 def of_echo(prompt: list[TokenLogprob], offsets: Offsets) -> TextLogprobs:
@@ -65,7 +69,7 @@ def _joined(first: TextLogprobs, then: TextLogprobs) -> TextLogprobs:
     )
 
 
-class TextChunks:
+class TextChunks(Chunks):
     """Encodes a chunk of text once for each choice; what comes with every token is filled in."""
 
     def __init__(self, exchange: Exchange, asked: CompletionRequest) -> None:
@@ -98,12 +102,16 @@ class TextChunks:
             likely = msgspec.json.encode(of_text(delta.logprobs, self._offsets[index]))
         return start + msgspec.json.encode(delta.text) + middle + likely + end
 
-    def finish(self, index: int, finished: Finished) -> bytes:
-        chunk = self._chunk(TextChoice(index, "", finished.reason), lmx_cache=self._exchange.reports.get(index, UNSET))
+    def finish(self, index: int, finished: Finished, reason: str) -> bytes:
+        chunk = self._chunk(TextChoice(index, "", reason), lmx_cache=self._exchange.reports.get(index, UNSET))
         return self._echo(index) + sse.data(chunk)
 
-    def usage(self, usage: Usage) -> bytes:
-        return sse.data(self._chunk(usage=usage)) if self._asked.include_usage else b""
+    def end(self) -> bytes:
+        usage = sse.data(self._chunk(usage=self._exchange.usage())) if self._asked.include_usage else b""
+        return usage + sse.DONE
+
+    def failed(self, error: ApiError) -> bytes:
+        return sse.event_of(error.body()) + sse.DONE
 
     def _echo(self, index: int) -> bytes:
         """The prompt with its log-probabilities, once, when what follows it comes."""

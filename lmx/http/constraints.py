@@ -8,19 +8,19 @@ from msgspec import Meta, Struct
 
 from lmx.http.errors import ApiError
 from lmx.http.fields import convert
+from lmx.http.strict import open_object
 from lmx.machines import limits
 from lmx.machines.types import Constraint, RefusalKind
 
-Name = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
 
 
 class JsonSchema(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
-    schema: dict[str, Any] | None = None
-    """None = any object."""
+    schema: dict[str, Any]
     description: str | None = None
     strict: bool | None = None
-    """Without effect: a schema is always obeyed."""
+    """A schema is always obeyed; this one must be closed, too: its objects have no additional properties."""
 
 
 class TextFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="text"):
@@ -80,11 +80,10 @@ def _read(name: str, value: Any) -> tuple[str, Constraint | None]:
 def _constraint(wanted: Wanted) -> Constraint | None:
     """Of the one field that is given."""
     match wanted:
-        case Wanted(response_format=ObjectFormat()) | Wanted(response_format=SchemaFormat(JsonSchema(schema=None))):
+        case Wanted(response_format=ObjectFormat()):
             return Constraint("json_object")
-        case Wanted(response_format=SchemaFormat(JsonSchema(schema=schema))):
-            limits.check_schema(schema)
-            return Constraint("json_schema", msgspec.json.encode(schema).decode())
+        case Wanted(response_format=SchemaFormat(wanted_schema)):
+            return _of_schema(wanted_schema)
         case Wanted(regex=str(pattern)):
             limits.check_pattern(pattern)
             return Constraint("regex", pattern)
@@ -98,6 +97,14 @@ def _constraint(wanted: Wanted) -> Constraint | None:
         case Wanted(grammar=Lark() | Gbnf() as grammar):
             return _grammar(grammar)
     return None
+
+
+def _of_schema(wanted: JsonSchema) -> Constraint:
+    limits.check_schema(wanted.schema)
+    if wanted.strict and (fault := open_object(wanted.schema)):
+        text = f"Invalid schema for response_format '{wanted.name}': {fault}"
+        raise ApiError(400, text, None, "response_format")
+    return Constraint("json_schema", msgspec.json.encode(wanted.schema).decode())
 
 
 def _grammar(grammar: Lark | Gbnf) -> Constraint:

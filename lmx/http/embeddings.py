@@ -60,6 +60,7 @@ class Embeddings(Struct, frozen=True, kw_only=True):
 
 
 async def create(request: web.Request) -> web.StreamResponse:
+    """Make vectors of texts."""
     given = given_in(await read_json(request), request.app[GATEWAY])
     asked = convert(given, EmbeddingRequest, {"encoding_format": get_args(Encoding)}, frozenset())
     async with Exchange(request, "embd", asked.model, [asked.embedding()], "input") as exchange:

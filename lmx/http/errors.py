@@ -63,6 +63,7 @@ FRAMEWORK: Mapping[int, tuple[str, str]] = {
     413: ("request_too_large", "The request body is larger than this server accepts."),
     415: ("unsupported_content_encoding", "The body's Content-Encoding is not supported: use gzip, deflate or none."),
     417: ("expectation_failed", "The request's Expect header is not supported."),
+    505: ("http_version_not_supported", "This server speaks HTTP/1.1 and HTTP/1.0."),
 }
 
 
@@ -94,6 +95,8 @@ class ApiError(Exception):
         self.status = status
         self.error = Error(message, type or (INVALID if status < 500 else SERVER), param, code)
         self.headers = dict(headers or {})
+        self.tokens: tuple[int, int] | None = None
+        """Of a prompt that is too long: how many it has, and how many it may have."""
         if status == 503:
             self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
 
@@ -119,7 +122,9 @@ def of_refusal(refusal: Refusal, param: str | None = None) -> ApiError:
     elif status == 409 or status >= 429:
         headers["x-should-retry"] = "false"
     blamed = refusal.param or (param if status == 400 else None)
-    return ApiError(status, refusal.message, refusal.kind.value, blamed, type=type_, headers=headers)
+    error = ApiError(status, refusal.message, refusal.kind.value, blamed, type=type_, headers=headers)
+    error.tokens = refusal.tokens
+    return error
 
 
 def of_failure(failure: Failure) -> ApiError:

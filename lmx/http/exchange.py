@@ -2,57 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 from aiohttp import web
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from lmx.actors.messages import admission
-from lmx.actors.messages.client import Accepted, Delta, Embedded, Event, Failed, Finished, Prefilled, Refused, Rendered
+from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Prefilled, Refused
+from lmx.formats.parting import Parting
 from lmx.http import replies
 from lmx.http.errors import ApiError, of_failure, of_refusal
 from lmx.http.gateway import GATEWAY, POST
 from lmx.http.mailbox import Item, Mailbox
+from lmx.http.presets import completed
 from lmx.http.record import RECORD
-from lmx.http.replies import PromptDetails, Truncated
+from lmx.http.replies import CompletionDetails, PromptDetails, Truncated
 from lmx.http.terms import terms_of
+from lmx.http.written import Written
+from lmx.machines.speech import Speech, function_of
 from lmx.machines.tasks import Task
-from lmx.machines.types import CacheReport, Cut, FinishReason, TokenLogprob, Usage
-
-
-@dataclass
-class Written:
-    """All that a sequence came to."""
-
-    echo: str = ""
-    texts: list[str] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
-    reason: FinishReason = "stop"
-    answer: Embedded | Rendered | None = None
-    """Of what writes no text."""
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-    def add(self, event: Event) -> None:
-        match event:
-            case Delta(text, logprobs):
-                self.texts.append(text)
-                self.logprobs += logprobs
-            case Accepted(_, echo):
-                self.echo = echo
-            case Prefilled(_, logprobs):
-                self.prompt_logprobs += logprobs
-            case Embedded() | Rendered():
-                self.answer = event
-            case Finished(reason):
-                self.reason = reason
+from lmx.machines.types import CacheReport, Chat, Cut, Generation, Refusal, RefusalKind, Usage
 
 
 class Exchange:
@@ -77,17 +50,24 @@ class Exchange:
         self.created = int(time.time())
         self._cuts: dict[int, Cut] = {}
         self.reports: dict[int, CacheReport] = {}
+        self.partings: dict[int, Parting] = {}
+        """Of sequences whose text may be more than an answer."""
         self._usages: dict[int, Usage] = {}
         self._n = n
         self._keep_alive = keep_alive
         self._spoke = False
         self._admission = request.app[GATEWAY].admission
         self._terms = terms_of(request, request.app[GATEWAY].request_seconds)
-        self._mailbox = Mailbox(request.app[POST])
+        self.mailbox = Mailbox(request.app[POST])
         self._record = request[RECORD]
         self._record.note(model=model, sequences=len(generations))
-        self._generations = generations
+        preset = request.app[GATEWAY].presets.get(model)
+        self._generations = [completed(task, preset) for task in generations]
+        self._asked = preset.model if preset is not None else model
+        self._record.model = self._asked if self._asked in request.app[GATEWAY].models else ""
         self._blame = blame
+        self.names: Mapping[str, str] = {}
+        """What the client calls a field that the model may refuse, where that has a name of its own."""
         self._open: dict[int, str] = {}
         self._settled: list[str] = []
 
@@ -103,10 +83,10 @@ class Exchange:
         for index, generation in enumerate(self._generations):
             name = f"{self.id}-{index}" if len(self) > 1 else self.id
             self._open[index] = name
-            sink = self._mailbox.sink(index)
+            sink = self.mailbox.sink(index)
             ask = admission.Submit(
                 name,
-                self.model,
+                self._asked,
                 self._terms.client,
                 generation,
                 sink,
@@ -123,7 +103,7 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """An answer, also one that is an error, has reached the client; anything else means that it did not."""
-        self._mailbox.close()
+        self.mailbox.close()
         delivered = error is None or isinstance(error, ApiError)
         for name in self._settled:
             self._admission.tell(admission.Release(name) if delivered else admission.Cancel(name))
@@ -133,7 +113,7 @@ class Exchange:
 
     async def take(self, seconds: float | None = None) -> list[Item]:
         """What has happened since the last call; empty when nothing did in `seconds`."""
-        items = await self._mailbox.take(seconds)
+        items = await self.mailbox.take(seconds)
         for index, event in items:
             if type(event) is not Delta:
                 self._notice(index, event)
@@ -164,7 +144,7 @@ class Exchange:
             for index, event in await self.take():
                 if isinstance(event, Refused | Failed):
                     raise self.error(event)
-                written[index].add(event)
+                self._write(written[index], index, event)
         return written
 
     def usage(self) -> replies.Usage:
@@ -173,7 +153,8 @@ class Exchange:
         prompt = sum(usage.prompt_tokens for usage in first)
         completion = sum(usage.completion_tokens for usage in self._usages.values())
         cached = PromptDetails(sum(usage.cached_tokens for usage in first))
-        return replies.Usage(prompt, completion, prompt + completion, cached)
+        thought = CompletionDetails(sum(usage.reasoning_tokens for usage in self._usages.values()))
+        return replies.Usage(prompt, completion, prompt + completion, cached, thought)
 
     def cut(self, index: int | None = None) -> Truncated | UnsetType:
         """What was left out of one choice's prompt, or of all prompts; UNSET when nothing was."""
@@ -190,14 +171,39 @@ class Exchange:
 
     def error(self, event: Refused | Failed) -> ApiError:
         """What the client is told; the whole request ends with it."""
-        error = of_refusal(event.refusal, self._blame) if isinstance(event, Refused) else of_failure(event.failure)
+        error = self._refusal(event.refusal) if isinstance(event, Refused) else of_failure(event.failure)
         self._record.note(error=error.error.code, message=error.error.message)
         return error
 
+    def _refusal(self, refusal: Refusal) -> ApiError:
+        """A prompt as a whole is no more than its worst part, where that is what the model cannot do."""
+        param = refusal.param
+        if param is not None and (param != self._blame or refusal.kind is RefusalKind.UNSUPPORTED):
+            param = self.names.get(param, param)
+        return of_refusal(replace(refusal, param=param), self._blame)
+
+    def _write(self, written: Written, index: int, event: Event) -> None:
+        parting = self.partings.get(index)
+        if parting is not None and isinstance(event, Delta):
+            written.hear(parting.feed(event.text), event.logprobs)
+            return
+        written.add(event)
+        if parting is not None and isinstance(event, Finished):
+            written.hear(parting.end())
+
+    def _accepted(self, index: int, cut: Cut | None, speech: Speech | None) -> None:
+        if cut is not None:
+            self._cuts[index] = cut
+        asked = self._generations[index]
+        tools = asked.prompt.tools if isinstance(asked, Generation) and isinstance(asked.prompt, Chat) else ()
+        if speech is not None and (speech.thoughts or (speech.calls and tools)):
+            self.partings[index] = Parting(speech, [function_of(tool) for tool in tools])
+
     def _notice(self, index: int, event: Event) -> None:
         match event:
-            case Accepted(_, _, cut) if cut is not None:
-                self._cuts[index] = cut
+            case Accepted(_, _, cut, speech, served):
+                self._record.served(served)
+                self._accepted(index, cut, speech)
             case Prefilled(_, _, report) if report is not None:
                 self.reports[index] = report
             case Finished(_, usage):

@@ -26,18 +26,23 @@ KINDS: Mapping[str, str] = {
 NAMES: Mapping[str, tuple[str, str]] = {"int": ("integer", "integer"), "float": ("decimal", "decimal")}
 
 _PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
+_INDEX = re.compile(r"\[\d+\]")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _TYPE = re.compile(r"^Expected `(?P<wanted>[^`]+)`, got `(?P<got>\w+)`$")
 _BOUND = re.compile(r"^Expected `(?P<kind>int|float)` (?P<sign><=|>=|<|>) (?P<limit>\S+)$")
 _LENGTH = re.compile(r"^Expected `(?P<kind>array|str|object)` of length (?P<sign><=|>=) (?P<limit>\d+)$")
 _FIELD = re.compile(r"^Object (?P<fault>missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
+_REGEX = re.compile(r"^Expected `str` matching regex (?P<quote>['\"])(?P<pattern>.*)(?P=quote)$")
 _CHOICE = re.compile(r"^Invalid (?:enum )?value ")
 
 
 def convert(
     value: Mapping[str, Any], kind: type[T], choices: Mapping[str, tuple[str, ...]], known: frozenset[str]
 ) -> T:
-    """`value` as a `kind`. `choices`: allowed values by field name; `known`: fields that OpenAI has and lmx has not."""
+    """`value` as a `kind`.
+
+    `choices`: allowed values by path (without indices) or field name; `known`: fields that OpenAI has and lmx has not.
+    """
     try:
         return msgspec.convert(value, kind, str_keys=True)
     except msgspec.ValidationError as error:
@@ -74,7 +79,9 @@ def _explain(text: str, value: Any, choices: Mapping[str, tuple[str, ...]], know
     if match := _BOUND.match(fault):
         return bound(match["kind"], match["sign"], float(match["limit"]), param, got)
     if match := _LENGTH.match(fault):
-        return _length(match["kind"], match["sign"], int(match["limit"]), param, got)
+        return length(match["kind"], match["sign"], int(match["limit"]), param, got)
+    if match := _REGEX.match(fault):
+        return mismatch(match["pattern"], param)
     if _CHOICE.match(fault):
         return _choice(param, got, choices)
     return ApiError(400, f"Invalid value for '{param}': {_in_words(fault)}.", "invalid_value", param)
@@ -90,7 +97,8 @@ def _field(name: str, parent: str | None, missing: bool, known: frozenset[str]) 
     return ApiError(400, f"Unrecognized request argument supplied: {param}", "unknown_parameter", param)
 
 
-def _length(kind: str, sign: str, limit: int, param: str | None, got: Any) -> ApiError:
+def length(kind: str, sign: str, limit: int, param: str | None, got: Any) -> ApiError:
+    """A value (`str`, `array` or `object`) has not `sign` `limit` characters or elements."""
     name = "string" if kind == "str" else kind
     a = KINDS[kind]
     size = len(got) if got is not None else None
@@ -103,8 +111,14 @@ def _length(kind: str, sign: str, limit: int, param: str | None, got: Any) -> Ap
     return ApiError(400, message, f"{name}_{side}_{edge[:3]}_length", param)
 
 
+def mismatch(pattern: str, param: str | None) -> ApiError:
+    text = f"Invalid '{param}': string does not match pattern. Expected a string that matches the pattern '{pattern}'."
+    return ApiError(400, text, "invalid_value", param)
+
+
 def _choice(param: str | None, got: Any, choices: Mapping[str, tuple[str, ...]]) -> ApiError:
-    allowed = choices.get((param or "").rpartition(".")[2], ())
+    path = _INDEX.sub("", param or "")
+    allowed = choices.get(path) or choices.get(path.rpartition(".")[2], ())
     listed = f" Supported values are: {', '.join(map(repr, allowed))}." if allowed else ""
     return ApiError(400, f"Invalid value: {shown(repr(got))}.{listed}", "invalid_value", param)
 

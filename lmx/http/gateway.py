@@ -11,6 +11,8 @@ from lmx.actors.messages.ref import Ref
 from lmx.http.browser import Neighbours
 from lmx.http.keys import KeyRing
 from lmx.http.mailbox import Post
+from lmx.http.presets import Preset
+from lmx.http.responses.shelf import Shelf
 
 MEBIBYTE = 1024 * 1024
 
@@ -42,6 +44,10 @@ class Gateway:
     neighbours: Neighbours = field(default_factory=Neighbours)
     aliases: Mapping[str, Ref[alias.Message]] = field(default_factory=dict)
     """Other names of models, and who moves them."""
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By alias: who is asked after the model that it means, in this order."""
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """By the names that clients use, `preset:NAME`."""
     diagram: Callable[[str, str | None, str], str]
     """(machine, active state or None, "mermaid" | "dot" | "table") → text."""
     started: int
@@ -54,6 +60,8 @@ class Gateway:
     """Model of requests that name none; None = they are refused."""
     heartbeat_seconds: float = 1.0
     """Pause between comments on a stream before its first token; also how long its headers are held back."""
+    responses: Shelf | None = None
+    """Where responses are kept; None = nowhere."""
     closing: Closing = field(default_factory=Closing)
     """On when memory has all but run out."""
     board_seconds: float = 1.0
@@ -72,11 +80,19 @@ class Gateway:
     """How long a client may take to send a body."""
     write_seconds: float = 30.0
     """How long a client may leave what is written to it unread."""
+    backlog_bytes: int = MEBIBYTE
+    """Of what a stream has to tell while its client does not read; with more it is cut."""
+    header_seconds: float = 10.0
+    """How long a client may take from the first byte of a request's headers to the last."""
+    idle_seconds: float = 75.0
+    """How long a connection may stay without a request, at its start and between two."""
     max_body_bytes: int = 32 * MEBIBYTE
+    fetch_images: bool = False
+    """Of the network, by their URLs."""
 
     def offers(self, name: str) -> bool:
-        """Whether requests may name it: a model, or an alias of one."""
-        return name in self.models or name in self.aliases
+        """Whether requests may name it: a model, an alias of one, or a preset."""
+        return name in self.models or name in self.aliases or name in self.presets
 
 
 GATEWAY = web.AppKey("gateway", Gateway)

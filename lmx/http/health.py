@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import prometheus_client
 from aiohttp import web
+from msgspec import Struct
 
 from lmx.actors.messages.vitals import Look
 from lmx.http import board, checks, readiness
@@ -25,24 +26,36 @@ QUEUED = "lmx_queued_requests"
 SILENT_JOURNAL = Readiness(False, "The journal does not answer.", {})
 
 
+class Alive(Struct, frozen=True):
+    ok: bool = True
+
+
+class Started(Struct, frozen=True):
+    started: bool
+    reason: str = ""
+
+
 async def live(_: web.Request) -> web.Response:
-    """The loop turns. Depends on no actor and no model: a restart would help with neither."""
-    return json({"ok": True})
+    """Tell that the loop turns. Depends on no actor and no model: a restart would help with neither."""
+    return json(Alive())
 
 
 async def started(request: web.Request) -> web.Response:
-    """The start is over: from now on /livez and /readyz tell more."""
+    """Tell whether the start is over: from now on /livez and /readyz tell more."""
     try:
         views = board.by_actor(await board.read(request))
     except TimeoutError:
-        return _or_503(False, {"started": False, "reason": SILENT_JOURNAL.reason})
+        return _or_503(False, Started(False, SILENT_JOURNAL.reason))
     state = views[board.SERVER].state if board.SERVER in views else "unknown"
     over = state not in ("unknown", "starting", "recovering")
-    return _or_503(over, {"started": over, "reason": "" if over else f"The server is {state}."})
+    return _or_503(over, Started(over, "" if over else f"The server is {state}."))
 
 
 async def ready(request: web.Request) -> web.Response:
-    """A model has answered with a real token lately, or does so now; 503 says which has not, and for how long."""
+    """Tell whether requests are answered.
+
+    200: a model has answered with a real token lately, or does so now; 503 says which has not, and for how long.
+    """
     try:
         verdict = await readiness.find(request)
     except TimeoutError:
@@ -51,7 +64,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def deep(request: web.Request) -> web.Response:
-    """Every part, with what is known of it; 503 when one of them is critical."""
+    """Tell how every part does, with what is known of it; 503 when one of them is critical."""
     gateway = request.app[GATEWAY]
     known, vitals = await asyncio.gather(
         in_time(board.read(request)), in_time(ask(gateway.physician, Look, gateway.look_seconds))
@@ -61,6 +74,7 @@ async def deep(request: web.Request) -> web.Response:
 
 
 async def metrics(_: web.Request) -> web.Response:
+    """Figures for Prometheus."""
     return web.Response(
         body=prometheus_client.generate_latest(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}
     )

@@ -1,8 +1,10 @@
 """GET /admin/journal: what happened, from the file."""
 
 import asyncio
+from typing import Annotated
 
 from aiohttp import web
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lmx.http.errors import ApiError, shown
 from lmx.http.gateway import GATEWAY
@@ -14,8 +16,17 @@ DIGITS = 19
 """Of the largest cursor."""
 
 
+class Query(Struct, frozen=True):
+    since: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
+    """A cursor; without it, the latest entries."""
+    actor: str | UnsetType = UNSET
+    """Whose entries; without it, everybody's."""
+    limit: Annotated[int, Meta(ge=0, le=MOST)] | UnsetType = UNSET
+    """Entries at most; 0 is the same as none given."""
+
+
 async def read(request: web.Request) -> web.Response:
-    """`since` (a cursor; without it, the latest entries), `actor` and `limit`; the newest entry is the last."""
+    """Tell what happened. The newest entry is the last; `cursor` is the next request's `since`."""
     look = request.app[GATEWAY].read_journal
     if look is None:
         raise ApiError(404, "The journal is switched off (journal.enabled).", "journal_disabled")

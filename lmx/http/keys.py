@@ -12,7 +12,8 @@ from lmx.http.errors import ApiError
 
 SHOWN_FROM = 16
 """Characters from which on a masked key shows its ends."""
-OPEN = frozenset({"/", "/static/{name}", "/healthz", "/livez", "/readyz", "/startupz"})
+PAGES = frozenset({"/", "/static/{name}", "/openapi.json", "/docs", "/docs/{name}"})
+OPEN = PAGES | {"/healthz", "/livez", "/readyz", "/startupz", "/.well-known/lmx"}
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 MISSING = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth"

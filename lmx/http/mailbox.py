@@ -17,6 +17,8 @@ Item = tuple[int, Event]
 
 FOLD_AT = 64
 """Events that a slow reader may leave before they are joined."""
+LIKELY_BYTES = 96
+"""About what one likely token costs on the wire."""
 
 
 class Post:
@@ -70,6 +72,8 @@ class Mailbox:
         self._deadline = inf
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._room = inf
+        self._full: Callable[[], None] | None = None
 
     def sink(self, index: int) -> Ref[Event]:
         return Sink(self._post, self, index)
@@ -78,6 +82,8 @@ class Mailbox:
         if self._closed:
             return
         self._items.append((index, event))
+        if self._full is not None:
+            self._weigh(event)
         if len(self._items) >= self._fold_at:
             self._items = joined(self._items)
             self._fold_at = 2 * len(self._items) + FOLD_AT
@@ -97,11 +103,24 @@ class Mailbox:
         items, self._items = self._items, []
         return joined(items) if len(items) > 1 else items
 
+    def bound(self, most: int, full: Callable[[], None]) -> None:
+        """From now on call `full`, once, when events of more than `most` bytes have come."""
+        self._room, self._full = most, full
+
+    def unbound(self) -> None:
+        self._full = None
+
     def close(self) -> None:
         """Ignore whatever still comes."""
         self._closed = True
         self._items.clear()
         self._drop_timer()
+
+    def _weigh(self, event: Event) -> None:
+        self._room -= weight(event)
+        if self._room < 0 and (full := self._full) is not None:
+            self._full = None
+            full()
 
     def _set_deadline(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
         if seconds is not None:
@@ -129,6 +148,14 @@ class Mailbox:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def weight(event: Event) -> int:
+    """About how many bytes it makes on the wire."""
+    if not isinstance(event, Delta | Prefilled):
+        return 0
+    likely = LIKELY_BYTES * sum(1 + len(logprob.top) for logprob in event.logprobs)
+    return likely + (len(event.text) if isinstance(event, Delta) else 0)
 
 
 def joined(items: list[Item]) -> list[Item]:

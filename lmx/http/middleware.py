@@ -1,16 +1,20 @@
 """Around every request: its record, and the envelope of whatever went wrong."""
 
 import asyncio
+from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from lmx.http.anthropic import envelope
 from lmx.http.browser import SECURITY
 from lmx.http.errors import ApiError, internal, of_framework
 from lmx.http.gateway import GATEWAY
 from lmx.http.record import CLIENT_GONE, RECORD, Record
 
+PLAIN = " !#$&'()*+,/:;=?@[]~"
+"""What a header may say of a model's name as it is."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -31,7 +35,7 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def enveloped(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error in OpenAI's shape. A client that is gone gets none: its ConnectionError goes on to aiohttp."""
+    """Every error in the shape of the route's API. A client that is gone gets none: aiohttp has its ConnectionError."""
     try:
         return await handler(request)
     except (ConnectionError, asyncio.CancelledError):
@@ -53,13 +57,22 @@ def _answer(request: web.Request, failure: ApiError) -> web.Response:
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionAbortedError("failed after the headers were sent")
-    return failure.response()
+    return enveloped_for(request, failure, request[RECORD].id)
+
+
+def enveloped_for(request: web.BaseRequest, failure: ApiError, request_id: str) -> web.Response:
+    """The one place that knows whose errors a route's clients read."""
+    return envelope.response(failure, request_id) if envelope.speaks_to(request.path) else failure.response()
 
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`."""
     record = request.get(RECORD) or Record(request)
     mark(response, record.id)
+    if envelope.speaks_to(request.path):
+        response.headers["request-id"] = record.id
+    if record.model:
+        response.headers["x-lmx-model"] = quote(record.model, safe=PLAIN)
     request.app[GATEWAY].neighbours.allow(request, response)
     if request.app[GATEWAY].closing.on:
         response.headers["Connection"] = "close"

@@ -1,25 +1,31 @@
-"""GET /v1/models and /v1/models/{id}"""
+"""GET /v1/models and /v1/models/{id}: models, aliases and presets, with what is known of them."""
 
 from collections.abc import Mapping
 
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
-from lmx.actors.messages.journal import MachineView
+from lmx.actors.messages.journal import Fact, MachineView
 from lmx.http import board
 from lmx.http.errors import model_not_found
 from lmx.http.gateway import GATEWAY, Gateway
-from lmx.http.replies import Model, Models
+from lmx.http.replies import AliasFacts, Capabilities, Model, Models, PresetFacts
 from lmx.http.respond import json
+from lmx.machines.speech import Thinking
+
+Views = Mapping[str, MachineView]
 
 
 async def listing(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    views = await _views(request)
-    return json(Models(tuple(_model(name, gateway, views) for name in (*gateway.models, *gateway.aliases))))
+    """List what may be asked for: models, aliases and presets of them."""
+    return json(Models(await known(request)))
 
 
 async def retrieve(request: web.Request) -> web.Response:
-    """Ids may contain slashes; they are looked up, never made into a path."""
+    """Tell of one model, alias or preset.
+
+    Ids may contain slashes; they are looked up, never made into a path.
+    """
     gateway = request.app[GATEWAY]
     name = request.match_info["id"]
     if not gateway.offers(name):
@@ -27,7 +33,15 @@ async def retrieve(request: web.Request) -> web.Response:
     return json(_model(name, gateway, await _views(request)))
 
 
-async def _views(request: web.Request) -> Mapping[str, MachineView]:
+async def known(request: web.Request) -> tuple[Model, ...]:
+    """All that requests may name."""
+    gateway = request.app[GATEWAY]
+    views = await _views(request)
+    names = dict.fromkeys((*gateway.models, *gateway.aliases, *gateway.presets))
+    return tuple(_model(name, gateway, views) for name in names)
+
+
+async def _views(request: web.Request) -> Views:
     """A list of models is worth having without their states."""
     try:
         return board.by_actor(await board.read(request))
@@ -35,10 +49,61 @@ async def _views(request: web.Request) -> Mapping[str, MachineView]:
         return {}
 
 
-def _model(name: str, gateway: Gateway, views: Mapping[str, MachineView]) -> Model:
-    """An alias shows the model that it means."""
-    moved = views.get(board.ALIAS + name)
-    view = views.get(board.MODEL + (name if moved is None else str(moved.facts.get("means"))))
-    if view is None:
-        return Model(id=name, created=gateway.started, state="unknown", facts={})
-    return Model(id=name, created=gateway.started, state=view.state, reason=view.reason, facts=dict(view.facts))
+def _model(name: str, gateway: Gateway, views: Views) -> Model:
+    """An alias shows the model that it means, and a preset the one that it runs on."""
+    preset = gateway.presets.get(name)
+    alias = name if preset is None else preset.model
+    moved = views.get(board.ALIAS + alias)
+    view = views.get(board.MODEL + (alias if moved is None else str(moved.facts.get("means"))))
+    facts = dict(view.facts) if view is not None else {}
+    context = facts.get("context")
+    return Model(
+        id=name,
+        created=gateway.started,
+        state=view.state if view is not None else "unknown",
+        reason=view.reason if view is not None else "",
+        context_length=context if isinstance(context, int) else None,
+        max_model_len=context if isinstance(context, int) else None,
+        capabilities=_capabilities(facts),
+        alias=_alias(name, gateway, moved) if name in gateway.aliases else UNSET,
+        preset=_preset(name, gateway),
+        facts=facts,
+    )
+
+
+def _capabilities(facts: Mapping[str, Fact]) -> Capabilities:
+    """Of the latest load; what no load has told yet is not known."""
+    makes = facts.get("makes")
+    if not isinstance(makes, str):
+        return Capabilities()
+    kinds = makes.split(", ")
+    text = "text" in kinds
+    return Capabilities(
+        chat=text and _told(facts, "chat"),
+        completions=text,
+        embeddings="embeddings" in kinds,
+        rerank="scores" in kinds,
+        tools=text and _told(facts, "tools"),
+        thinking=text and _told(facts, "thinking"),
+        structured_output=text,
+        vision=text and _told(facts, "vision"),
+    )
+
+
+def _told(facts: Mapping[str, Fact], name: str) -> bool | None:
+    fact = facts.get(name)
+    return None if fact is None else bool(fact)
+
+
+def _alias(name: str, gateway: Gateway, view: MachineView | None) -> AliasFacts:
+    means = view.facts.get("means") if view is not None else None
+    others = tuple(model for model in gateway.fallbacks.get(name, ()) if model != means)
+    return AliasFacts(str(means) if means is not None else None, others)
+
+
+def _preset(name: str, gateway: Gateway) -> PresetFacts | UnsetType:
+    preset = gateway.presets.get(name)
+    if preset is None:
+        return UNSET
+    thinking = preset.thinking != Thinking()
+    return PresetFacts(preset.base, preset.model == name, preset.defaults, bool(preset.system), thinking)

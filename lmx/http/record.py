@@ -28,6 +28,15 @@ class Record:
         self._client = request.remote
         self._started = time.perf_counter()
         self._facts: dict[str, object] = {}
+        self._served: list[str] = []
+        self.model = ""
+        """Whom the request went to, as far as that is known: an alias may mean several models."""
+
+    def served(self, model: str) -> None:
+        """By this model, which took it; of several choices, each may have been taken by another one."""
+        if model and model not in self._served:
+            self._served.append(model)
+            self._facts["served"] = self.model = ", ".join(self._served)
 
     def note(self, **facts: object) -> None:
         self._facts.update(facts)

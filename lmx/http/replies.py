@@ -30,10 +30,27 @@ class Usage(Struct, frozen=True):
     completion_tokens_details: CompletionDetails = CompletionDetails()
 
 
+class CalledFunction(Struct, frozen=True):
+    name: str
+    arguments: str
+    """A JSON object."""
+
+
+class ToolCall(Struct, frozen=True):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
 class AssistantMessage(Struct, frozen=True):
-    content: str
+    content: str | None
+    """null when there is nothing but calls."""
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    """What the model thought. Clients look for it under two names; OpenAI itself has none."""
+    reasoning: str | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True):
@@ -68,10 +85,27 @@ class ChatCompletion(Ours, frozen=True, kw_only=True):
     system_fingerprint: str = FINGERPRINT
 
 
+class CalledPiece(Struct, frozen=True):
+    name: str | UnsetType = UNSET
+    arguments: str = ""
+
+
+class ToolCallPiece(Struct, frozen=True):
+    """The first one of a call has its id, type and name; all others are pieces of its arguments."""
+
+    index: int
+    function: CalledPiece
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
 class ChunkDelta(Struct, frozen=True):
     role: Literal["assistant"] | UnsetType = UNSET
-    content: str | Raw | UnsetType = UNSET
+    content: str | Raw | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
+    tool_calls: tuple[ToolCallPiece, ...] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True):
@@ -112,6 +146,38 @@ class TextCompletion(Ours, frozen=True, kw_only=True):
     system_fingerprint: str = FINGERPRINT
 
 
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What a model can do; null = not known before it was loaded once."""
+
+    chat: bool | None = None
+    completions: bool | None = None
+    embeddings: bool | None = None
+    rerank: bool | None = None
+    tools: bool | None = None
+    thinking: bool | None = None
+    structured_output: bool | None = None
+    vision: bool | None = None
+
+
+class AliasFacts(Struct, frozen=True):
+    model: str | None
+    """The one that it means now; null when that is not known."""
+    fallbacks: tuple[str, ...]
+    """Who is asked after that one, in this order."""
+
+
+class PresetFacts(Struct, frozen=True):
+    model: str
+    """The model or alias that it was made of."""
+    own_worker: bool
+    defaults: dict[str, Any]
+    """For requests that do not give these fields."""
+    system: bool
+    """It has a system prompt, for chats that bring none."""
+    thinking: bool
+    """It says how chats think that do not say it."""
+
+
 class Model(Struct, frozen=True, kw_only=True):
     id: str
     object: Literal["model"] = "model"
@@ -120,6 +186,13 @@ class Model(Struct, frozen=True, kw_only=True):
     state: str
     """Of its machine; `unknown` when the journal did not answer."""
     reason: str = ""
+    context_length: int | None = None
+    """Tokens of one sequence, prompt and completion; null until it was loaded once."""
+    max_model_len: int | None = None
+    """The same, as vLLM names it."""
+    capabilities: Capabilities
+    alias: AliasFacts | UnsetType = UNSET
+    preset: PresetFacts | UnsetType = UNSET
     facts: dict[str, Any]
 
 

@@ -55,6 +55,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 
 async def create(request: web.Request) -> web.StreamResponse:
+    """Order documents by their relevance to a query."""
     asked = convert(given_in(await read_json(request), request.app[GATEWAY]), RerankRequest, {}, KNOWN)
     pairs = tuple(Pair(asked.query, text) for text in asked.texts())
     async with Exchange(request, "rerank", asked.model, [Embedding(pairs, score=True)], "documents") as exchange:

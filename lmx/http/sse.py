@@ -3,14 +3,18 @@
 No `id:` lines and no empty `data:`: both make the openai client parse nothing as JSON.
 """
 
-import asyncio
 from math import inf
 from time import monotonic
+from typing import cast
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 from msgspec import Struct
+
+from lmx.http.gateway import GATEWAY
+from lmx.http.mailbox import Mailbox
+from lmx.http.protocol import Protocol
 
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -44,17 +48,18 @@ def event_of(json: bytes) -> bytes:
 class EventStream:
     """A response whose headers go out with its first write."""
 
-    def __init__(self, request: web.Request, write_seconds: float) -> None:
+    def __init__(self, request: web.Request, mailbox: Mailbox) -> None:
+        """`mailbox` is where that comes from which is to be written."""
         self.response = web.StreamResponse(headers=HEADERS)
         self._request = request
-        self._write_seconds = write_seconds
+        self._mailbox = mailbox
         self._framing = False
         """Whether the headers are out and promised chunks, which we may then write ourselves."""
         self.written_at = -inf
         """When something was last sent, on the monotonic clock."""
 
     async def send(self, chunk: bytes) -> None:
-        """Write, or raise ConnectionError when the client is gone or reads nothing for too long."""
+        """Write, or raise ConnectionError: the client is gone. One that does not read is cut, and this cancelled."""
         if not chunk:
             return
         self.written_at = monotonic()
@@ -62,7 +67,7 @@ class EventStream:
             await self.response.prepare(self._request)
         transport = self._request.transport
         if transport is not None and (len(chunk) > SMALL or transport.get_write_buffer_size()):
-            await self._send_slowly(chunk, transport)
+            await self._send_slowly(chunk)
         elif self._framing and transport is not None and not transport.is_closing():
             # aiohttp would frame it alike; its layers cost more than all else that is done for a token
             transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -73,10 +78,14 @@ class EventStream:
     async def end(self) -> None:
         await self.response.write_eof()
 
-    async def _send_slowly(self, chunk: bytes, transport: asyncio.Transport) -> None:
+    async def _send_slowly(self, chunk: bytes) -> None:
+        """Write, and wait for the client; meanwhile what it is to be told must not become too much."""
+        self._mailbox.bound(self._request.app[GATEWAY].backlog_bytes, self._overrun)
         try:
-            async with asyncio.timeout(self._write_seconds):
-                await self.response.write(chunk)
-        except TimeoutError as error:
-            transport.abort()
-            raise ConnectionAbortedError("the client does not read") from error
+            await self.response.write(chunk)
+        finally:
+            self._mailbox.unbound()
+
+    def _overrun(self) -> None:
+        most = self._request.app[GATEWAY].backlog_bytes
+        cast("Protocol", self._request.protocol).cut(f"It did not read; more than {most} bytes were waiting for it.")

@@ -11,7 +11,7 @@ from lmx.http.errors import ApiError
 from lmx.http.exchange import Exchange
 from lmx.http.fields import convert, unsupported
 from lmx.http.gateway import GATEWAY
-from lmx.http.messages import Message
+from lmx.http.messages import Message, told
 from lmx.http.respond import send_json
 from lmx.http.sampling import TokenId
 from lmx.http.schemas import CHOICES, KNOWN, given_in
@@ -92,6 +92,7 @@ class Prompt(Struct, frozen=True):
 
 
 async def tokenize(request: web.Request) -> web.StreamResponse:
+    """Tell the tokens of a text, or of a chat."""
     given = given_in(await read_json(request), request.app[GATEWAY])
     asked = convert(given, TokenizeRequest, CHOICES, OTHERS)
     blame = "messages" if asked.messages is not None else "content" if asked.content is not None else "prompt"
@@ -101,6 +102,7 @@ async def tokenize(request: web.Request) -> web.StreamResponse:
 
 
 async def detokenize(request: web.Request) -> web.StreamResponse:
+    """Tell the text of tokens."""
     given = given_in(await read_json(request), request.app[GATEWAY])
     asked = convert(given, DetokenizeRequest, {}, OTHERS)
     rendering = Rendering(Tokens(tuple(asked.tokens)), "text")
@@ -109,6 +111,7 @@ async def detokenize(request: web.Request) -> web.StreamResponse:
 
 
 async def apply_template(request: web.Request) -> web.StreamResponse:
+    """Tell the prompt that the model would read."""
     given = given_in(await read_json(request), request.app[GATEWAY])
     asked = convert(given, TemplateRequest, CHOICES, OTHERS)
     rendering = Rendering(_chat(asked.messages), "text")
@@ -128,4 +131,4 @@ async def _answer(exchange: Exchange) -> Rendered:
 
 
 def _chat(messages: list[Message]) -> Chat:
-    return Chat(tuple(message.plain() for message in messages))
+    return Chat(told(messages, images=False))

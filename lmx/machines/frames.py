@@ -138,6 +138,8 @@ class Finish(Struct, frozen=True):
 
     reason: FinishReason | Literal["error"]
     error: str = ""
+    stop: str = ""
+    """The stop string that was found, if one was."""
 
 
 class SeqStep(Struct, frozen=True, omit_defaults=True):
@@ -148,7 +150,7 @@ class SeqStep(Struct, frozen=True, omit_defaults=True):
     n_tokens: int = 0
     """Completion tokens that this step added (a stop token counts, as it was computed)."""
     thought_tokens: int = 0
-    """Those of them that were thoughts."""
+    """Those that turned out to be thoughts; of a sequence that goes on, first those of what others had written."""
     prefilled: int = 0
     """Prompt tokens in the KV cache so far; set while the prompt is read."""
     cached: int = 0

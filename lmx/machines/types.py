@@ -53,6 +53,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """auto = a draft model where one is given, else prompt lookup where the backend can."""
     draft: str = ""
     """Path of the draft model; its vocabulary must be the model's own."""
+    mmproj: str = ""
+    """GGUF: path of the projector with which the model sees images."""
     draft_tokens: int = 8
     """Tokens that are guessed at a time, at most."""
     cache_bytes: int = 0
@@ -97,6 +99,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     scores: bool = False
     """It tells how relevant a document is to a query."""
     speech: Speech = Speech()
+    sees: bool = False
+    """It reads images."""
     digest: str = ""
     """Of its files, by their sizes, times and samples."""
 
@@ -110,6 +114,10 @@ class Chat(Struct, frozen=True, tag="chat", omit_defaults=True):
     variables: dict[str, Any] = {}
     """More variables of the template."""
     thinking: Thinking = Thinking()
+    images: tuple[bytes, ...] = ()
+    """Files, in the order of the parts {"type": "image"} of the messages whose content is a list of parts."""
+    prefill: str = ""
+    """What the answer begins with: it is told to the model, which goes on from there."""
 
 
 class Text(Struct, frozen=True, tag="text"):
@@ -167,6 +175,8 @@ class Generation(Struct, frozen=True, kw_only=True):
     prompt: Prompt
     max_tokens: int | None = None
     """None = as many as the context has room for."""
+    clip: bool = False
+    """`max_tokens` may be more than there is room for, and then as many as there is room for are meant."""
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     """Strings that end the text; they are not part of it."""
@@ -266,6 +276,8 @@ class Refusal(Struct, frozen=True):
     retry_after: float | None = None
     """Seconds after which another try makes sense; None = it does not help to wait."""
     param: str | None = None
+    tokens: tuple[int, int] | None = None
+    """Of a prompt that is too long: how many it has, and how many it may have."""
 
 
 class FailureKind(StrEnum):

@@ -33,7 +33,7 @@ def test_everything_that_the_worker_tells_reaches_the_client() -> None:
     sequences.stepped(SeqStep(7, n_tokens=2, text="bb", logprobs=(B, B)))
     sequences.stepped(SeqStep(7, n_tokens=1, finish=Finish("stop")))
     assert inbox.messages == [
-        Accepted(3, "abc", Cut(1, 20)),
+        Accepted(3, "abc", Cut(1, 20), model="m"),
         Prefilled(2, (A,), REPORT),
         Prefilled(3, (B,)),
         Delta("b", (B,)),

@@ -98,7 +98,13 @@ def test_the_client_hears_everything_once_and_pays_once() -> None:
     bench.sequences.hear(frames.Accepted(2, 3))
     bench.step(SeqStep(2, prefilled=5, cached=5))
     bench.write(2, "c", finish=Finish("stop"))
-    assert bench.heard(1) == [Accepted(3), Prefilled(3), Delta("ab"), Delta("c"), Finished("stop", Usage(3, 3, 2))]
+    assert bench.heard(1) == [
+        Accepted(3, model="m"),
+        Prefilled(3),
+        Delta("ab"),
+        Delta("c"),
+        Finished("stop", Usage(3, 3, 2)),
+    ]
     assert len(bench.sequences) == 0
 
 
@@ -114,7 +120,7 @@ def test_a_prompt_that_was_read_in_part_is_told_on() -> None:
     bench.step(SeqStep(2, prefilled=1, prompt_logprobs=tuple(more[:1]), cache=report))
     bench.step(SeqStep(2, prefilled=4, prompt_logprobs=tuple(more[1:])))
     assert bench.heard(1) == [
-        Accepted(4, "abcd"),
+        Accepted(4, "abcd", model="m"),
         Prefilled(2, tuple(more[:2]), report),
         Prefilled(4, tuple(more[2:])),
     ]

@@ -1,5 +1,6 @@
 """Measures what docs/promises.md says, on a real server: `.venv/bin/python -m tests.chaos.promises [PART …]`."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.chaos import mixed
 from tests.chaos.soak.client import Client
 from tests.chaos.soak.shapes import BAD, CHAT, chat, delta
 from tests.support.server import Server
@@ -202,6 +204,17 @@ def bad_inputs(folder: Path) -> str:
     return f"{len(took)} answers, 0 of them 5xx, 0 deaths; {shown(took)}, p99 {p99(took):.3f} s; {max(sizes)} B at most"
 
 
+def mixed_inputs(folder: Path) -> str:
+    """B99: 10,000 requests, a quarter of them valid -> what is valid is answered, the rest refused, nothing else."""
+    server = Server(folder, mixed.CONFIG)
+    SERVERS.append(server)
+    server.ready()
+    outcome = asyncio.run(mixed.run(server, 10_000))
+    assert outcome.wrong == [], outcome.wrong[:10]
+    server.stop()
+    return str(outcome)
+
+
 class Sampled:
     """First tokens of the steady model, one after the other, while something else goes on."""
 
@@ -251,7 +264,7 @@ def p99(seconds: list[float]) -> float:
 
 SERVERS: list[Server] = []
 """All that were started: none may stay when something goes wrong."""
-PARTS: tuple[Callable[[Path], str], ...] = (deaths, hangs, leavers, stops, kills, bad_inputs)
+PARTS: tuple[Callable[[Path], str], ...] = (deaths, hangs, leavers, stops, kills, bad_inputs, mixed_inputs)
 
 
 def main() -> None:

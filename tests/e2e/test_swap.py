@@ -47,7 +47,7 @@ def test_no_request_fails_while_an_alias_moves(serve: Serve) -> None:
     try:
         assert server.post("/admin/aliases/best", {"model": "two"}) == (
             200,
-            {"alias": "best", "model": "two", "state": "steady", "reason": ""},
+            {"alias": "best", "model": "two", "state": "steady", "reason": "", "fallbacks": []},
         )
     finally:
         stop.set()

@@ -29,12 +29,12 @@ def test_usage_counts_what_was_computed() -> None:
 
 
 def test_a_stop_string_ends_the_sequence_and_frees_its_slot() -> None:
-    """The text ends before the stop string, and the backend stops computing."""
+    """The text ends before the stop string, which is told, and the backend stops computing."""
     bench = EngineBench()
     bench.insert(1, "one two three", stop=(" th",))
     bench.run()
     assert bench.texts[1] == "one two"
-    assert bench.finished[1] == Finish("stop")
+    assert bench.finished[1] == Finish("stop", stop=" th")
     assert bench.backend.stats().running == 0
 
 

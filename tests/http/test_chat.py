@@ -79,7 +79,7 @@ async def test_what_is_asked_reaches_the_model(served: Served) -> None:
         messages=[
             {"role": "developer", "content": "Be brief."},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-            {"role": "tool", "content": "42", "tool_call_id": "x"},
+            {"role": "assistant", "content": "c", "name": "me"},
         ],
         max_completion_tokens=9,
         temperature=0,
@@ -101,7 +101,7 @@ async def test_what_is_asked_reaches_the_model(served: Served) -> None:
         (
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "ab"},
-            {"role": "tool", "content": "42", "tool_call_id": "x"},
+            {"role": "assistant", "content": "c", "name": "me"},
         )
     )
     assert generation.sampling == Sampling(

@@ -15,6 +15,7 @@ from tests.support.dummies import tells
 
 HI = [{"role": "user", "content": "Hi"}]
 OBJECT = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}}
+CLOSED = OBJECT | {"additionalProperties": False}
 
 
 def asked(**fields: Any) -> Constraint | None:
@@ -32,9 +33,9 @@ def form(**fields: Any) -> dict[str, Any]:
         ({}, None),
         ({"response_format": {"type": "text"}}, None),
         ({"response_format": {"type": "json_object"}}, Constraint("json_object")),
-        ({"response_format": form()}, Constraint("json_object")),
-        ({"response_format": form(schema=None, strict=None, description="d")}, Constraint("json_object")),
-        ({"response_format": form(schema=OBJECT, strict=True)}, Constraint("json_schema", json.dumps(OBJECT))),
+        ({"response_format": form(schema=OBJECT, description="d")}, Constraint("json_schema", json.dumps(OBJECT))),
+        ({"response_format": form(schema=OBJECT, strict=None)}, Constraint("json_schema", json.dumps(OBJECT))),
+        ({"response_format": form(schema=CLOSED, strict=True)}, Constraint("json_schema", json.dumps(CLOSED))),
         ({"response_format": form(schema=OBJECT, strict=False)}, Constraint("json_schema", json.dumps(OBJECT))),
         ({"regex": "a+"}, Constraint("regex", "a+")),
         ({"grammar": 'start: "a"'}, Constraint("lark", 'start: "a"')),
@@ -56,7 +57,7 @@ def test_what_may_be_asked_for(fields: dict[str, Any], constraint: Constraint | 
         assert found == constraint
 
 
-BAD: list[tuple[dict[str, Any], str, str, str]] = [
+BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"response_format": "json"}, "invalid_type", "response_format", "expected an object, but got a string"),
     ({"response_format": {}}, "missing_required_parameter", "response_format.type", "'response_format.type'"),
     (
@@ -78,8 +79,21 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
         "response_format.json_schema.name",
         "Missing required parameter: 'response_format.json_schema.name'.",
     ),
-    ({"response_format": form(name="a b")}, "invalid_value", "response_format.json_schema.name", "matching regex"),
-    ({"response_format": form(name="x" * 65)}, "invalid_value", "response_format.json_schema.name", "matching regex"),
+    ({"response_format": form(schema=OBJECT, strict=True)}, None, "response_format", "In context=(), 'additionalProp"),
+    (
+        {"response_format": form(schema=CLOSED | {"properties": {"x": OBJECT}}, strict=True)},
+        None,
+        "response_format",
+        "In context=('properties', 'x'), 'additionalProperties' is required to be supplied and to be false.",
+    ),
+    ({"response_format": form()}, "missing_required_parameter", "response_format.json_schema.schema", "Missing"),
+    ({"response_format": form(name="a b")}, "invalid_value", "response_format.json_schema.name", "not match pattern"),
+    (
+        {"response_format": form(name="x" * 65)},
+        "string_above_max_length",
+        "response_format.json_schema.name",
+        "maximum length 64",
+    ),
     (
         {"response_format": form(schema=True)},
         "invalid_type",
@@ -126,7 +140,9 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "code", "param", "words"), BAD)
-def test_what_is_wrong_is_a_400_that_names_the_field(fields: dict[str, Any], code: str, param: str, words: str) -> None:
+def test_what_is_wrong_is_a_400_that_names_the_field(
+    fields: dict[str, Any], code: str | None, param: str, words: str
+) -> None:
     """RELIABILITY B53, B70-B76: said here, in OpenAI's words, and fast."""
     begun = time.perf_counter()
     with pytest.raises(ApiError) as caught:

@@ -47,6 +47,23 @@ async def test_a_slow_reader_costs_bounded_memory_and_loses_nothing() -> None:
     assert delta == Delta("".join(f"{number}," for number in range(10_000)))
 
 
+async def test_a_bound_is_told_once() -> None:
+    """H16: while a write waits, what comes is weighed with its log-probabilities; before and after it is not."""
+    told: list[str] = []
+    mailbox = Mailbox(Post(asyncio.get_running_loop()))
+    mailbox.receive(0, Delta("x" * 1000))
+    mailbox.bound(500, lambda: told.append("full"))
+    mailbox.receive(0, Delta("x" * 400))
+    assert told == []
+    mailbox.receive(0, Delta("", (A, B)))
+    mailbox.receive(0, Delta("x" * 1000))
+    assert told == ["full"]
+    mailbox.bound(500, lambda: told.append("again"))
+    mailbox.unbound()
+    mailbox.receive(0, Delta("x" * 1000))
+    assert told == ["full"]
+
+
 async def test_a_burst_for_many_mailboxes_wakes_the_loop_once() -> None:
     """However many streams get a token in one step, the sender pays for one wake-up."""
     loop = asyncio.get_running_loop()

@@ -8,7 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from lmx.http.schemas import KNOWN, ChatRequest, CompletionRequest
+from lmx.http.chat_request import ChatRequest
+from lmx.http.completion_request import CompletionRequest
+from lmx.http.schemas import KNOWN
 from tests.http.conftest import Served
 
 SPEC = json.loads((Path(__file__).parents[1] / "data/openai-subset.json").read_text())
@@ -18,6 +20,7 @@ OURS = {
     *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
     *("ignore_eos", "min_tokens", "regex", "grammar", "choice", "truncate", "priority", "lmx_cache"),
 }
+OF_CHATS = {"enable_thinking", "thinking", "thinking_budget", "chat_template_kwargs"}
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -35,13 +38,17 @@ def properties(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(ChatRequest, "CreateChatCompletionRequest"), (CompletionRequest, "CreateCompletionRequest")]
+    ("ours", "theirs", "added"),
+    [
+        (ChatRequest, "CreateChatCompletionRequest", OURS | OF_CHATS),
+        (CompletionRequest, "CreateCompletionRequest", OURS),
+    ],
 )
-def test_every_field_of_openai_is_honoured_or_refused_by_name(ours: Any, theirs: str) -> None:
+def test_every_field_of_openai_is_honoured_or_refused_by_name(ours: Any, theirs: str, added: set[str]) -> None:
     """No field that OpenAI knows is `unknown`, and lmx adds only its own; response_format is on both routes."""
     fields = set(ours.__struct_fields__)
     assert properties(theirs) - fields <= KNOWN
-    assert fields - properties(theirs) - {"response_format"} == OURS
+    assert fields - properties(theirs) - {"response_format"} == added
 
 
 async def test_a_chat_reply(served: Served) -> None:

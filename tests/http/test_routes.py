@@ -244,17 +244,6 @@ async def test_a_bug_is_a_500_without_details(serve: Serve) -> None:
     assert "x-request-id" in headers
 
 
-@pytest.mark.parametrize(("expect", "length", "status"), [("bogus", 5, 417), ("100-continue", 2**40, 413)])
-async def test_a_client_that_asks_first_is_told(served: Served, expect: str, length: int, status: int) -> None:
-    """B65: refused before the body is sent, in the envelope, with an id."""
-    reader, writer = await served.connect()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: {expect}\r\nContent-Length: {length}\r\n\r\n"
-    writer.write(head.encode())
-    answer = await reader.readuntil(b"\r\n\r\n")
-    assert answer.startswith(f"HTTP/1.1 {status}".encode())
-    assert b"x-request-id: req_" in answer
-
-
 async def test_one_log_line_tells_the_whole_request(served: Served) -> None:
     """Id, route, status, duration, model, tokens: on one line, whatever the client put into its path."""
     before = structlog.get_config()

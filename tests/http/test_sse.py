@@ -85,23 +85,6 @@ async def test_a_failure_is_an_error_event_then_done(served: Served) -> None:
     assert '"finish_reason":"' not in text
 
 
-async def test_a_client_that_does_not_read_is_dropped(serve: Serve) -> None:
-    """H16: when the socket is full for longer than the write time-out, the connection is cut and the work cancelled."""
-    served = await serve(write_seconds=0.2)
-
-    def floods(submit: admission.Submit, cancelled: Any) -> None:
-        submit.reply_to.tell(Accepted(1))
-        while not cancelled.wait(0.001):
-            submit.reply_to.tell(Delta("x" * 200_000))
-
-    served.admission.script = floods
-    _, writer = await served.connect()
-    body = json.dumps(ASKED).encode()
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
-    writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
-    assert isinstance((await served.admission.ends())[0], admission.Cancel)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_several_prompts_are_several_sequences(served: Served, stream: bool) -> None:
     """One HTTP request, one choice per prompt in its order, one usage for all, each sequence released once."""

@@ -116,7 +116,10 @@ def value(hint: object) -> st.SearchStrategy[object]:
     if get_origin(hint) is Literal:
         return st.sampled_from(get_args(hint))
     if get_origin(hint) is tuple:
-        return st.lists(value(get_args(hint)[0]), max_size=2).map(tuple)
+        kind, *others = get_args(hint)
+        if others != [...]:
+            return st.tuples(value(kind), *map(value, others))
+        return st.lists(value(kind), max_size=2).map(tuple)
     if isinstance(hint, type) and issubclass(hint, Struct):
         return st.builds(hint, **{name: value(kind) for name, kind in get_type_hints(hint).items()})
     return VALUES[hint] if hint in VALUES else st.from_type(hint)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pykka
 from lmx.actors.journal import JournalActor
 from lmx.actors.messages import journal
 from lmx.cli import run
+from tests.support.witness.hook import install_in_server
 
 
 def hang_for_ever() -> None:
@@ -30,6 +31,7 @@ PARTS = {"loop": hang_for_ever, "actor": hang_an_actor}
 
 if __name__ == "__main__":
     hang = PARTS[sys.argv[1]]
+    install_in_server()
     # Python runs this in the main thread, between two instructions: the event loop does nothing else meanwhile.
     signal.signal(signal.SIGUSR2, lambda *_: hang())
     sys.exit(run(sys.argv[2:]))

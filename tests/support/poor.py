@@ -9,6 +9,7 @@ import signal
 import sys
 
 from lmx.cli import run
+from tests.support.witness.hook import install_in_server
 
 AS_NOBODY = ("setpriv", "--ruid=65534", "--bounding-set=-sys_resource,-sys_admin")
 PROGRAM = (*(AS_NOBODY if os.getuid() == 0 else ()), sys.executable, __file__)
@@ -20,5 +21,6 @@ def toggle() -> None:
 
 
 if __name__ == "__main__":
+    install_in_server()
     signal.signal(signal.SIGUSR2, lambda *_: toggle())
     sys.exit(run(sys.argv[1:]))

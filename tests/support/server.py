@@ -17,6 +17,11 @@ from typing import Any
 
 import psutil
 
+from tests.support.witness import hook
+
+PROGRAM = (sys.executable, "-m", "tests.support.witness")
+"""lmx, whose answers are looked at; what is wrong with one fails the test, at the latest when the server ends."""
+
 
 def remembered(folder: Path) -> dict[str, Any]:
     """What a server in `folder` has on disk; between the two renames of a write that is the previous generation."""
@@ -42,7 +47,7 @@ class Server:
         config: str = "",
         arguments: tuple[str, ...] = (),
         shell: str = "",
-        program: tuple[str, ...] = (sys.executable, "-m", "lmx"),
+        program: tuple[str, ...] = PROGRAM,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
@@ -52,7 +57,8 @@ class Server:
         if shell:
             command = ["sh", "-c", f'{shell}; exec "$@"', "sh", *command]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LMX_")}
-        environment.update(variables)
+        environment.update({hook.VARIABLE: str(folder / "witness.jsonl"), **variables})
+        hook.FILES.add(folder / "witness.jsonl")
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -133,12 +139,14 @@ class Server:
                 orphan.kill()
         assert not left, f"orphans: {left}"
         self._reader.join(5)
+        hook.check()
         return code
 
     def end(self, seconds: float = 30.0) -> int:
         """Wait until it ends by itself; the exit code, when all of its log is there."""
         code = self.process.wait(seconds)
         self._reader.join(5)
+        hook.check()
         return code
 
     def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:

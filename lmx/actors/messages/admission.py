@@ -84,6 +84,8 @@ class Route(Struct, frozen=True):
 
     alias: str
     model: str | None
+    fallbacks: tuple[str, ...] = ()
+    """Who is asked, in this order, for requests that `model` cannot serve."""
 
 
 class SetPressure(Struct, frozen=True):
@@ -106,6 +108,14 @@ class Refusing(Struct, frozen=True):
     refusal: Refusal
 
 
+class Declined(Struct, frozen=True):
+    """A model refuses a sequence that another one may serve; its client has not been told. Told after `Ended`."""
+
+    ask: Submit
+    model: str
+    refusal: Refusal
+
+
 class Began(Struct, frozen=True):
     """A sequence has its first token; `tokens` of its prompt had to be read. Told once."""
 
@@ -123,5 +133,5 @@ class Ended(Struct, frozen=True):
 
 Message = (
     Submit | Cancel | Release | LoadModel | UnloadModel | AdaptModel | Route | Drain | SetPressure  # wishes
-    | Capacity | Refusing | Began | Ended | Tick  # facts
+    | Capacity | Refusing | Declined | Began | Ended | Tick  # facts
 )  # fmt: skip

@@ -16,6 +16,8 @@ class Accepted(Struct, frozen=True):
     """What was left out of the prompt."""
     speech: Speech | None = None
     """How the text of a chat is to be read; None for other prompts."""
+    model: str = ""
+    """Who serves it."""
 
 
 class Prefilled(Struct, frozen=True):
@@ -55,6 +57,8 @@ class Rendered(Struct, frozen=True):
 class Finished(Struct, frozen=True):
     reason: FinishReason
     usage: Usage
+    stop: str = ""
+    """The stop string that ended it, if one did."""
 
 
 class Refused(Struct, frozen=True):

@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 from lmx.actors.messages.ref import Ref
 
-Fact = str | int | float | None
+Fact = str | bool | int | float | None
 
 
 class Transition(Struct, frozen=True, kw_only=True):

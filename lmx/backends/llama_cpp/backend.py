@@ -18,6 +18,7 @@ from lmx.backends.llama_cpp.library import lib
 from lmx.backends.llama_cpp.model import Model
 from lmx.backends.llama_cpp.runner import Runner
 from lmx.backends.llama_cpp.slots import KvHandle
+from lmx.backends.llama_cpp.vision import Eyes
 from lmx.machines.frames import Memory
 from lmx.machines.types import ModelSpec
 
@@ -31,6 +32,7 @@ class LlamaCppBackend:
     def __init__(self) -> None:
         self._loaded = False
         self._runner: Runner | None = None
+        self._eyes: Eyes | None = None
         self._key = ""
 
     def load(self, spec: ModelSpec, progress: Callable[[float], bool]) -> Info:
@@ -111,6 +113,9 @@ class LlamaCppBackend:
         if self._runner:
             self._runner.close()
             self._runner = None
+        if self._eyes:
+            self._eyes.close()
+            self._eyes = None
         self._embedder.close()
         self._model.close()
 
@@ -118,6 +123,8 @@ class LlamaCppBackend:
         """Make ready to write text."""
         context = Context(self._model, spec)
         self._runner = runner = Runner(self._model, context)
+        if spec.mmproj:
+            self._eyes = Eyes(self._model, spec.mmproj, context.threads)
         use_adapters(self._model, context, spec.adapters)
         runner.guesser, speculation = guesser_for(self._model, spec, context, lambda _: progress(1.0))
         self._key = kv_key(spec, context)
@@ -129,6 +136,7 @@ class LlamaCppBackend:
             prefix="trim" if context.trims else "snapshot",
             speculation=speculation,
             kv_key=self._key,
+            look=self._eyes.look if self._eyes else None,
         )
 
     def _describe(self, spec: ModelSpec) -> Info:
@@ -140,6 +148,7 @@ class LlamaCppBackend:
             slots=0,
             eos=vocab.end_tokens(),
             token_bytes=vocab.token_bytes(),
+            controls=vocab.controls(),
             chat_template=model.chat_template,
             weights_bytes=model.weights_bytes,
             bos=vocab.bos(),

@@ -55,5 +55,30 @@ class Batch:
         self.native.n_tokens = end
 
 
+class RowBatch:
+    """The rows of one tile in `slot`, the first one at position `start`; no logits are wanted."""
+
+    def __init__(self, slot: int, start: int, rows: NDArray[np.float32]) -> None:
+        count = len(rows)
+        self._kept = (
+            np.ascontiguousarray(rows),
+            np.arange(start, start + count, dtype=np.int32),
+            np.full(count, slot, np.int32),
+            np.ones(count, np.int32),
+            np.zeros(count, np.int8),
+        )
+        numbers, positions, slots, counts, logits = self._kept
+        self._pointers = slots.ctypes.data + slots.itemsize * np.arange(count, dtype=np.uintp)
+        self.native = lib.llama_batch(
+            n_tokens=count,
+            token=None,
+            embd=_pointer(numbers, ctypes.c_float),
+            pos=_pointer(positions, ctypes.c_int32),
+            n_seq_id=_pointer(counts, ctypes.c_int32),
+            seq_id=_pointer(self._pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(logits, ctypes.c_int8),
+        )
+
+
 def _pointer(array: NDArray[Any], to: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(to))

@@ -9,15 +9,18 @@ import psutil
 from numpy.typing import NDArray
 
 from lmx.backends.base import CHUNKS_TOGETHER, LoadError
-from lmx.backends.llama_cpp.batch import Batch, Part
+from lmx.backends.llama_cpp.batch import Batch, Part, RowBatch
 from lmx.backends.llama_cpp.library import errors, lib, sizes
 from lmx.backends.llama_cpp.model import Model
+from lmx.backends.pictures import Tile
 from lmx.machines.types import KvType, ModelSpec
 
 Logits = NDArray[np.float32]
 State = NDArray[np.uint8]
 """The content of a slot, as llama.cpp writes it."""
 
+INVALID = -1
+"""llama_decode's code for a batch that it rejects."""
 CONTEXT_UNIT = 256
 """llama.cpp rounds the context of a sequence up to a multiple of this."""
 FLASH_AUTO, FLASH_OFF, FLASH_ON = -1, 0, 1
@@ -56,6 +59,7 @@ class Context:
         self._batch = Batch(lib.llama_n_batch(self.handle))
         self._scratch: State = np.empty(0, np.uint8)
         self.batch_tokens = self._batch.size
+        self._together = int(params.n_ubatch)
         self.outputs = int(params.n_outputs_max)
         """Tokens of a batch that may have logits. More abort the process."""
         self.threads = int(lib.llama_n_threads(self.handle))
@@ -68,6 +72,18 @@ class Context:
         self._batch.fill(parts)
         errors.clear()
         return int(lib.llama_decode(self.handle, self._batch.native))
+
+    def decode_tile(self, slot: int, start: int, tile: Tile) -> int:
+        """Compute the rows of an image; returns llama_decode's code, INVALID where they cannot be read together."""
+        if len(tile.ids) > (self._together if tile.whole else self.batch_tokens):
+            return INVALID
+        errors.clear()
+        batch = RowBatch(slot, start, tile.rows)
+        lib.llama_set_causal_attn(self.handle, not tile.whole)
+        try:
+            return int(lib.llama_decode(self.handle, batch.native))
+        finally:
+            lib.llama_set_causal_attn(self.handle, True)
 
     def logits(self, index: int) -> Logits:
         """The logits of the batch's token `index`: a view, good until the next decode."""

@@ -36,7 +36,7 @@ class Guesser:
         """Give each of `rows`, which are all that decode now, its guesses for this step."""
         for row in rows:
             row.guesses = []
-        guessable = [row for row in rows if not row.spec.audit] if len(rows) <= GUESSING else []
+        guessable = [row for row in rows if not (row.spec.audit or row.spec.tiles)] if len(rows) <= GUESSING else []
         if self._draft is None:
             for row in guessable:
                 row.guesses = self._looked_up(row, len(rows))

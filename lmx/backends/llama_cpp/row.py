@@ -6,6 +6,7 @@ from typing import Literal
 from lmx.backends.base import Event, Logprob, Prefilled, SeqSpec, Token
 from lmx.backends.llama_cpp.batch import Part
 from lmx.backends.llama_cpp.context import TOLD
+from lmx.backends.pictures import Tile
 from lmx.backends.sampling import Logits, Sampler, prompt_logprob
 
 
@@ -26,7 +27,9 @@ class Row:
         self.ended = False
         """Nothing is left to do but to release it."""
         self._sampler = sampler
-        self._stops = [*(stop for stop in stops if stop > cached), len(spec.prompt)]
+        self._checkpoints = frozenset(stops)
+        images = [at for at, token in enumerate(spec.prompt) if token in spec.tiles] if spec.tiles else []
+        self._stops = sorted({*(stop for stop in (*stops, *images) if stop > cached), len(spec.prompt)})
 
     @property
     def remaining(self) -> int:
@@ -35,14 +38,21 @@ class Row:
 
     @property
     def readable(self) -> int:
-        """Prompt tokens that one step may compute."""
+        """Prompt tokens that one step may compute: none while an image is next."""
+        if self.tile is not None:
+            return 0
         most = next((stop for stop in self._stops if stop > self.done), self.done) - self.done
         return min(most, TOLD // 2) if self.spec.prompt_logprobs else most
 
     @property
+    def tile(self) -> Tile | None:
+        """The image whose rows are to be read next."""
+        return self.spec.tiles.get(self.spec.prompt[self.done]) if self.remaining and self.spec.tiles else None
+
+    @property
     def at_stop(self) -> bool:
         """It has just read as far as one of the given lengths."""
-        return self.done in self._stops[:-1]
+        return self.done in self._checkpoints
 
     def part(self, tokens: int) -> Part:
         """Its next `tokens` prompt tokens, or the last token drawn and the guesses."""
@@ -52,6 +62,11 @@ class Row:
         end = self.done + tokens
         wanted = tokens if self.spec.prompt_logprobs else int(tokens == self.remaining)
         return Part(self.slot, self.done, self.spec.prompt[self.done : end], wanted)
+
+    def looked(self, tile: Tile) -> Prefilled:
+        """The rows of `tile` are computed."""
+        self.done += len(tile.ids)
+        return Prefilled(self.spec.id, self.done, self.cached)
 
     def computed(self, part: Part, logits: Callable[[int], Logits]) -> Iterator[Event]:
         """What came of `part`; logits(i) are those after its i-th token. Raises what the sampler raises."""

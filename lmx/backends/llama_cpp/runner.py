@@ -5,7 +5,7 @@ from typing import Final
 
 from lmx.backends.base import EngineFatal, Event, SeqError, SeqSpec, Snapshot, Stats
 from lmx.backends.llama_cpp.batch import Part
-from lmx.backends.llama_cpp.context import Context
+from lmx.backends.llama_cpp.context import INVALID, Context
 from lmx.backends.llama_cpp.guesser import Guesser
 from lmx.backends.llama_cpp.library import errors
 from lmx.backends.llama_cpp.model import Model
@@ -15,7 +15,7 @@ from lmx.backends.llama_cpp.threads import ThreadGovernor
 from lmx.backends.sampling import ConstraintFault, NonFiniteLogits, Sampler
 from lmx.machines.frames import Memory
 
-OK, NO_ROOM, ABORTED, INVALID = 0, 1, 2, -1
+OK, NO_ROOM, ABORTED = 0, 1, 2
 FAILURES: Final = {
     NO_ROOM: "no room in the KV cache",
     ABORTED: "the computation was aborted",
@@ -66,11 +66,12 @@ class Runner:
 
     def step(self, chunk: int) -> list[Event]:
         self._close_gap()
+        events = self._look()
         began = time.perf_counter()
         work = self._plan(chunk)
         if not work:
-            return []
-        events = self._compute(work)
+            return events
+        events += self._compute(work)
         if self.guesser:
             self.guesser.observe(work, time.perf_counter() - began)
         return events
@@ -118,6 +119,18 @@ class Runner:
         self.context.forget(0)
         self.context.set_threads(self._governor.threads)
         return code
+
+    def _look(self) -> list[Event]:
+        """Read the image that is next in somebody's prompt: one a step, so that others wait for no more than that."""
+        for row in self._rows.values():
+            if (tile := row.tile) is not None:
+                code = self.context.decode_tile(row.slot, row.done, tile)
+                if code in FAILURES:
+                    return [self._fail(row, f"{FAILURES[code]}: {errors.reason()}")]
+                if code != OK:
+                    raise EngineFatal(f"llama_decode returned {code} for an image: {errors.reason()}")
+                return [row.looked(tile)]
+        return []
 
     def _close_gap(self) -> None:
         if moved := self.slots.gap_closed():

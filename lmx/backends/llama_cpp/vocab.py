@@ -28,6 +28,11 @@ class Vocab:
         """What each token adds to the text; nothing for control tokens."""
         return [self.piece(token, special=False) for token in range(self.size)]
 
+    def controls(self) -> dict[int, str]:
+        """How each control token is written in a prompt."""
+        controls = [token for token in range(self.size) if lib.llama_vocab_is_control(self._handle, token)]
+        return {token: self.piece(token, special=True).decode("utf-8", "replace") for token in controls}
+
     def piece(self, token: int, *, special: bool) -> bytes:
         """The bytes of one token; `special` writes control tokens out too. Empty for no token (-1)."""
         if token < 0:

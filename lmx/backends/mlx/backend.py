@@ -146,6 +146,7 @@ class MlxBackend:
             slots=self._slots,
             eos=folder.eos_ids | ({named} if named is not None else set()),
             token_bytes=self._tokenizer.token_bytes(self._model.width),
+            controls=self._tokenizer.controls(self._model.width),
             chat_template=folder.chat_template,
             weights_bytes=self._model.weights_bytes,
             bos=prefix[0] if prefix else None,

@@ -48,6 +48,11 @@ class TextTokenizer:
         found: int | None = self._control.token_to_id(text)
         return found
 
+    def controls(self, width: int) -> dict[int, str]:
+        """How the control tokens among the first `width` ids are written in a prompt."""
+        added = self._control.get_added_tokens_decoder().items()
+        return {index: token.content for index, token in added if token.special and index < width}
+
     def token_bytes(self, width: int) -> list[bytes]:
         """What each of `width` ids adds to the text: nothing for control tokens and for ids that are no token."""
         table = [b""] * width

@@ -32,15 +32,16 @@ class Sampler:
 
     def __init__(self, spec: SeqSpec, vocab: int, banned: Iterable[int] = ()) -> None:
         sampling = spec.sampling
+        prompt = [token for token in spec.prompt if token < vocab] if spec.tiles else spec.prompt
         self._spec = spec
         self._seed = seed_of(sampling)
         self._bias = Bias(sampling.logit_bias, banned)
         self._exclusion = Exclusion(spec)
         self._memories: list[Penalties | Dry] = []
         if Penalties.wanted(sampling):
-            self._memories.append(Penalties(sampling, spec.prompt, vocab, spec.written))
+            self._memories.append(Penalties(sampling, prompt, vocab, spec.written))
         if dry_wanted(sampling):
-            self._memories.append(Dry(sampling, spec.prompt, spec.breakers, vocab))
+            self._memories.append(Dry(sampling, prompt, spec.breakers, vocab))
         self._untouched = not (self._bias or self._exclusion or self._memories)
         self._index = spec.written
 

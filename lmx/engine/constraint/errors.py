@@ -12,7 +12,14 @@ PARAMS = {
     "gbnf": "grammar",
     "choice": "choice",
 }
-NAMES = {"response_format": "schema", "regex": "pattern", "grammar": "grammar", "choice": "choice"}
+FUNCTIONS = "tools"
+NAMES = {
+    "response_format": "schema",
+    "regex": "pattern",
+    "grammar": "grammar",
+    "choice": "choice",
+    FUNCTIONS: "functions",
+}
 SHOWN = 300
 """Characters of llguidance's own words that are shown."""
 
@@ -28,15 +35,15 @@ class ConstraintError(Exception):
         self.param = param
 
 
-def refused(constraint: Constraint, problem: str) -> ConstraintError:
-    """`problem` is a sentence."""
-    param = PARAMS[constraint.kind]
+def refused(constraint: Constraint | None, problem: str) -> ConstraintError:
+    """`problem` is a sentence; without a constraint it is the functions'."""
+    param = _param(constraint)
     return ConstraintError(f"Invalid '{param}': {problem}", param)
 
 
-def in_words(constraint: Constraint, problem: str) -> str:
+def in_words(constraint: Constraint | None, problem: str) -> str:
     """What llguidance says of a grammar that it does not take, as a sentence."""
-    name = NAMES[PARAMS[constraint.kind]]
+    name = NAMES[_param(constraint)]
     if found := _KEYWORDS.search(problem):
         keywords = found[1].replace('"', "'")
         return f"the schema uses keywords that cannot be honoured: {keywords}."
@@ -45,6 +52,10 @@ def in_words(constraint: Constraint, problem: str) -> str:
     if "NoExtension" in problem or "Unsatisfiable" in problem:
         return f"nothing can match the {name}{_reason(problem.partition('Unsatisfiable schema')[2])}."
     return f"the {name} cannot be compiled{_reason(problem)}."
+
+
+def _param(constraint: Constraint | None) -> str:
+    return FUNCTIONS if constraint is None else PARAMS[constraint.kind]
 
 
 def _reason(problem: str) -> str:

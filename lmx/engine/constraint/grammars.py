@@ -9,10 +9,13 @@ from functools import cached_property
 
 from lmx.backends.base import Info
 from lmx.engine.constraint.errors import in_words, refused
+from lmx.engine.constraint.form import Form, form_source
 from lmx.engine.constraint.grammar import JSON_SYMBOLS, SYMBOLS, Grammar, Unusable
 from lmx.engine.constraint.source import source
 from lmx.engine.constraint.vocabulary import Vocabulary
 from lmx.machines.types import Constraint
+
+Wanted = Constraint | Form
 
 SECONDS = 2.0
 KEPT = 32
@@ -27,9 +30,9 @@ class Grammars:
         """`encode` writes text without control tokens, and is thread-safe."""
         self._info = info
         self._encode = encode
-        self._kept: OrderedDict[Constraint, Grammar] = OrderedDict()
+        self._kept: OrderedDict[Wanted, Grammar] = OrderedDict()
 
-    def compile(self, constraint: Constraint) -> Grammar:
+    def compile(self, constraint: Wanted) -> Grammar:
         """The constraint as a Grammar, at once if it was seen lately. Raises ConstraintError."""
         grammar = self._kept.pop(constraint, None)
         if grammar is None or grammar.worn:
@@ -39,22 +42,25 @@ class Grammars:
             self._kept.popitem(last=False)
         return grammar
 
-    def _compiled(self, constraint: Constraint) -> Grammar:
+    def _compiled(self, constraint: Wanted) -> Grammar:
         if not self._vocabulary.ends:
-            raise refused(constraint, "this model has no end token, so it cannot be constrained.")
+            raise refused(_blamed(constraint), "this model has no end token, so it cannot be constrained.")
         work = self._compiler.submit(self._compile, constraint)
         try:
             return work.result(SECONDS)
         except TimeoutError as error:
             work.cancel()
-            raise refused(constraint, f"it could not be compiled within {SECONDS:g} seconds.") from error
+            raise refused(_blamed(constraint), f"it could not be compiled within {SECONDS:g} seconds.") from error
 
-    def _compile(self, constraint: Constraint) -> Grammar:
+    def _compile(self, constraint: Wanted) -> Grammar:
         try:
+            if isinstance(constraint, Form):
+                return Grammar(form_source(constraint), JSON_SYMBOLS, self._vocabulary, self._walker)
             symbols = JSON_SYMBOLS if constraint.kind in {"json_object", "json_schema"} else SYMBOLS
             return Grammar(source(constraint), symbols, self._vocabulary, self._walker)
         except Unusable as error:
-            raise refused(constraint, in_words(constraint, str(error))) from error
+            blamed = _blamed(constraint)
+            raise refused(blamed, in_words(blamed, str(error))) from error
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -76,3 +82,7 @@ class Grammars:
         finally:
             threading.stack_size(before)
         return compiler
+
+
+def _blamed(wanted: Wanted) -> Constraint | None:
+    return wanted.blamed if isinstance(wanted, Form) else wanted

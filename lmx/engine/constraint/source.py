@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import gbnf_to_lark
@@ -12,8 +13,10 @@ from lmx.machines.types import Constraint
 
 SPACE = " "
 """At most one space between the tokens of JSON: where more is allowed, some models write blank space for ever."""
+JSON_OPTIONS: Any = {"whitespace_pattern": SPACE, "lenient": False, "coerce_one_of": False}
 ANY_OBJECT = '{"type": "object"}'
 
+_LARK_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|(?P<schema>%json\s*)|[^"/%]+|.', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
 
 
@@ -52,10 +55,21 @@ def _source(constraint: Constraint) -> str:
             return LLMatcher.grammar_from_regex("|".join(map(_literal, options)))
 
 
+def spaced(lark: str) -> str:
+    """Lark whose inline schemas are written as others are."""
+    pieces: list[str] = []
+    at = 0
+    while found := _LARK_TOKEN.match(lark, at):
+        pieces.append(found[0])
+        at = found.end()
+        if found["schema"]:
+            schema, at = json.JSONDecoder().raw_decode(lark, at)
+            pieces.append(json.dumps({"x-guidance": JSON_OPTIONS} | schema))
+    return "".join(pieces)
+
+
 def _json(schema: str) -> str:
-    return LLMatcher.grammar_from_json_schema(
-        schema, overrides={"whitespace_pattern": SPACE, "lenient": False, "coerce_one_of": False}
-    )
+    return LLMatcher.grammar_from_json_schema(schema, overrides=JSON_OPTIONS)
 
 
 def _lark(grammar: str) -> str:

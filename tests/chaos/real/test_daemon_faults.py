@@ -26,7 +26,7 @@ from tests.chaos.real.stage import Stage, config
 from tests.chaos.real.staged import first_token, staged
 from tests.support import poor
 from tests.support.inbox import Inbox
-from tests.support.server import Server, remembered
+from tests.support.server import PROGRAM, Server, remembered
 
 Start = Callable[..., Stage]
 
@@ -115,7 +115,7 @@ def test_an_address_that_is_not_there(tmp_path: Path, host: str) -> None:
 @pytest.mark.skipif(not shutil.which("nice"), reason="no nice")
 def test_a_hungry_machine_kills_nobody(tmp_path: Path) -> None:
     """F49: everything of lmx is nice, and four others take all they get for ten seconds; slow is not dead."""
-    with staged(tmp_path, program=("nice", "-n", "19", sys.executable, "-m", "lmx")) as acted:
+    with staged(tmp_path, program=("nice", "-n", "19", *PROGRAM)) as acted:
         workers = acted.worker("victim").pid, acted.worker("bystander").pid
         hogs = [multiprocessing.get_context("spawn").Process(target=hog, args=(10.0,)) for _ in range(4)]
         for one in hogs:

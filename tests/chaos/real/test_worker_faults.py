@@ -246,7 +246,7 @@ def test_f16_the_front_is_killed(tmp_path: Any) -> None:
 DEAF = """
 import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-os.execv(sys.executable, [sys.executable, "-m", "lmx", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-m", "tests.support.witness", *sys.argv[1:]])
 """
 
 

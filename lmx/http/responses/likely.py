@@ -1,0 +1,36 @@
+"""Which tokens' log-probabilities belong to the answer: those of thoughts, calls and marks are not told."""
+
+from collections.abc import Iterable
+
+from lmx.machines.types import TokenLogprob
+
+
+class Waiting:
+    """Tokens of which it is not known yet what they are part of."""
+
+    def __init__(self) -> None:
+        self._tokens: list[TokenLogprob] = []
+
+    def add(self, tokens: Iterable[TokenLogprob]) -> None:
+        self._tokens += tokens
+
+    def take(self, text: str) -> list[TokenLogprob]:
+        """Those that `text` is made of; whatever came before them is forgotten."""
+        if not self._tokens:
+            return []
+        piece, written = text.encode(), b"".join(token.text for token in self._tokens)
+        start = written.find(piece)
+        if start < 0:  # a character is split, or not what the tokens spell
+            taken, self._tokens = self._tokens, []
+            return taken
+        first, last = self._at(start), self._at(start + len(piece) - 1)
+        taken, self._tokens = self._tokens[first : last + 1], self._tokens[last + 1 :]
+        return taken
+
+    def _at(self, place: int) -> int:
+        """Which token the byte belongs to."""
+        for index, token in enumerate(self._tokens):
+            place -= len(token.text)
+            if place < 0:
+                return index
+        return len(self._tokens) - 1
