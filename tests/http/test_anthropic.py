@@ -334,9 +334,9 @@ async def test_an_error_in_mid_stream_is_an_event(served: Served, client: anthro
     assert told[-1][1]["error"] == {"type": "api_error", "message": "It broke."}
     with gate() as broken:
         served.admission.script = waits(broken, fails(FailureKind.WORKER_DIED, "Hello"), before=(Accepted(5),))
-        with pytest.raises(anthropic.APIStatusError) as error:
-            async with client.messages.stream(model="m", max_tokens=9, messages=HI) as stream:
-                broken.set()
+        async with client.messages.stream(model="m", max_tokens=9, messages=HI) as stream:
+            broken.set()
+            with pytest.raises(anthropic.APIStatusError) as error:
                 await stream.get_final_message()
     assert error.value.type == "api_error"
 
