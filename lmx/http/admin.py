@@ -74,7 +74,11 @@ async def end_safe_mode(request: web.Request) -> web.Response:
     """Let models load by themselves again, after a crash loop."""
     gateway = request.app[GATEWAY]
     check_origin(request)
-    return json(await ask(gateway.crash_loop, crash_loop.Release, gateway.board_seconds))
+    try:
+        return json(await ask(gateway.crash_loop, crash_loop.Release, gateway.board_seconds))
+    except TimeoutError as error:
+        text = f"The crash-loop detector did not answer within {gateway.board_seconds:g} s: look at /admin/machines."
+        raise ApiError(504, text, "timeout") from error
 
 
 def _named(request: web.Request) -> str:

@@ -301,3 +301,10 @@ VIEWS = [
 def test_what_the_journal_knows_is_judged(seen: MachineView, name: str, status: str) -> None:
     health = checks.examine(Board((SERVING, seen), ()), Vitals(**BASE), 1.0)
     assert (health.checks[name].status, health.status) == (status, status)
+
+
+async def test_a_silent_detector_does_not_hold_an_admin_up(serve: Serve) -> None:
+    """Whoever ends the safe mode learns within the time for such questions that nobody answers."""
+    served = await serve(board_seconds=0.05)
+    status, _, body = await served.post("/admin/safe-mode/release", {})
+    assert (status, body["error"]["code"]) == (504, "timeout")
