@@ -108,9 +108,20 @@ function addTurn(turn) {
   const body = row.appendChild(element("div"));
   if (turn.role === "user") body.textContent = turn.content;
   else render(body, turn.content);
+  if (turn.thoughts) think(row, turn.thoughts);
   if (turn.note) row.append(element("p", "note", turn.note));
   log.append(row);
   return row;
+}
+
+function think(row, thoughts) {
+  let box = row.querySelector("details");
+  if (!box) {
+    box = element("details", "thoughts");
+    box.append(element("summary", "", "Thoughts"), element("p"));
+    row.prepend(box);
+  }
+  box.lastChild.textContent = thoughts;
 }
 
 function atBottom() {
@@ -176,26 +187,26 @@ async function answer() {
   const turn = { role: "assistant", content: "" };
   const row = addTurn(turn);
   const body = row.firstChild;
-  let drawn = 0;
-  let failure = null;
+  let [drawn, failure] = [0, null];
   const draw = () => {
     drawn = 0;
     const stick = atBottom();
     render(body, turn.content);
+    if (turn.thoughts) think(row, turn.thoughts);
     if (stick) toBottom();
   };
   begin(row);
-  let usage = null;
-  let reason = null;
-  let first = 0;
+  let [usage, reason, first] = [null, null, 0];
   try {
     for await (const chunk of chunks(running.signal)) {
       const choice = chunk.choices[0];
       usage = chunk.usage ?? usage;
       reason = choice?.finish_reason ?? reason;
-      if (!choice?.delta.content) continue;
+      const { content, reasoning_content: thought } = choice?.delta ?? {};
+      if (!content && !thought) continue;
       first ||= performance.now();
-      turn.content += choice.delta.content;
+      turn.content += content ?? "";
+      if (thought) turn.thoughts = (turn.thoughts ?? "") + thought;
       drawn ||= requestAnimationFrame(draw);
     }
     if (reason === "length") turn.note = "It stopped here because it ran out of room.";
