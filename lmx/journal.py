@@ -15,7 +15,8 @@ from lmx import __version__
 from lmx.actors.messages import journal
 from lmx.actors.ports import Clock
 from lmx.config import Config
-from lmx.journal_file import NAME, JournalFile, Row, Run, WrongVersionError, damaged, move_aside, row
+from lmx.database import WrongVersionError, damaged, move_aside
+from lmx.journal_file import NAME, JournalFile, Row, Run, row
 
 WAITING = 10_000
 """Records that wait for the disk; more are dropped, and counted."""

@@ -1,6 +1,5 @@
 """The journal's SQLite file: its schema, and what is done with it. Everything here may block; see lmx/journal.py."""
 
-import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from lmx.actors.messages import journal
+from lmx.database import number, opened
 
 NAME = "journal.db"
 VERSION = 1
@@ -28,10 +28,6 @@ CREATE TABLE entries (
 PRAGMA user_version = {VERSION};
 """
 _INSERT = f"INSERT INTO entries VALUES (NULL{', ?' * 14})"
-
-
-class WrongVersionError(Exception):
-    """The file was written by an lmx with another schema."""
 
 
 class Run(NamedTuple):
@@ -104,33 +100,19 @@ def _json(value: object) -> str:
 class JournalFile:
     """Open for writing, by one thread. Everything raises sqlite3.Error."""
 
-    def __init__(self, path: Path, run: Run, number: int | None = None) -> None:
-        """`number` is that of a run that goes on. Raises OSError and WrongVersionError too."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would let others read it
-        self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+    def __init__(self, path: Path, run: Run, known: int | None = None) -> None:
+        """`known` is the number of a run that goes on. Raises OSError and WrongVersionError too."""
+        self._db = opened(path, SCHEMA, VERSION)
         try:
-            self._open()
-            self.run = self._begin(run, number)
-        except (sqlite3.Error, WrongVersionError):
+            self.run = self._begin(run, known)
+        except sqlite3.Error:
             self._db.close()
             raise
 
-    def _open(self) -> None:
-        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        version = self._number("PRAGMA user_version")
-        if version == 0:
-            self._db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        elif version != VERSION:
-            raise WrongVersionError(f"it has schema {version}, not {VERSION}")
-
-    def _begin(self, run: Run, number: int | None) -> int:
-        if number is None:
-            number = self._number("SELECT coalesce(max(id), 0) + 1 FROM runs")
-        self._db.execute("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?)", (number, *run))
-        return number
+    def _begin(self, run: Run, known: int | None) -> int:
+        own = number(self._db, "SELECT coalesce(max(id), 0) + 1 FROM runs") if known is None else known
+        self._db.execute("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?)", (own, *run))
+        return own
 
     def add(self, rows: Iterable[Row]) -> None:
         """All or none of them."""
@@ -150,7 +132,7 @@ class JournalFile:
         True: there may be more to do.
         """
         deleted = self._delete(oldest, large=self.bytes() > most_bytes)
-        if self._number("PRAGMA freelist_count") > PAGES:
+        if number(self._db, "PRAGMA freelist_count") > PAGES:
             self._db.executescript(f"PRAGMA incremental_vacuum({PAGES});")  # `execute` would give back one page
             return True
         return deleted
@@ -159,7 +141,7 @@ class JournalFile:
         first = self._db.execute("SELECT at FROM entries ORDER BY seq LIMIT 1").fetchone()
         if first is None or not (large or first[0] < oldest):
             return False
-        last = self._number(f"SELECT max(seq) FROM (SELECT seq FROM entries ORDER BY seq LIMIT {STEP})")
+        last = number(self._db, f"SELECT max(seq) FROM (SELECT seq FROM entries ORDER BY seq LIMIT {STEP})")
         self._db.execute("DELETE FROM entries WHERE seq <= ? AND (? OR at < ?)", (last, large, oldest))
         self._db.execute(
             "DELETE FROM runs WHERE id < (SELECT run FROM entries ORDER BY seq LIMIT 1) AND id < ?", (self.run,)
@@ -168,28 +150,8 @@ class JournalFile:
 
     def bytes(self) -> int:
         """What its content takes."""
-        pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
-        return pages * self._number("PRAGMA page_size")
+        pages = number(self._db, "PRAGMA page_count") - number(self._db, "PRAGMA freelist_count")
+        return pages * number(self._db, "PRAGMA page_size")
 
     def close(self) -> None:
         self._db.close()
-
-    def _number(self, question: str) -> int:
-        return int(self._db.execute(question).fetchone()[0])
-
-
-def damaged(error: Exception) -> bool:
-    """Whether the file's content is at fault: then a new one helps."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, WrongVersionError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def move_aside(path: Path) -> Path:
-    """Rename the file, and replace the one that was moved aside before. Raises OSError."""
-    aside = path.with_name(path.name + ".broken")
-    path.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        log = path.with_name(path.name + suffix)
-        if log.exists():
-            log.replace(aside.with_name(aside.name + suffix))
-    return aside

@@ -1,12 +1,11 @@
 """The SQLite file of stored responses: its schema, and what is done with it. Everything here may block."""
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
+from lmx.database import number, opened
 from lmx.http.responses.shelf import Stored
-from lmx.journal_file import WrongVersionError
 
 NAME = "responses.db"
 VERSION = 1
@@ -52,27 +51,14 @@ class ResponsesFile:
 
     def __init__(self, path: Path, bounds: Bounds) -> None:
         """Raises OSError and WrongVersionError too."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would let others read it
         self._bounds = bounds
-        self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        self._db = opened(path, SCHEMA, VERSION)
         try:
-            self._open()
-            self._count = self._number("SELECT count(*) FROM responses")
-            self._size = self._number("SELECT coalesce(sum(size), 0) FROM responses")
-        except (sqlite3.Error, WrongVersionError):
+            self._count = number(self._db, "SELECT count(*) FROM responses")
+            self._size = number(self._db, "SELECT coalesce(sum(size), 0) FROM responses")
+        except sqlite3.Error:
             self._db.close()
             raise
-
-    def _open(self) -> None:
-        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        version = self._number("PRAGMA user_version")
-        if version == 0:
-            self._db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        elif version != VERSION:
-            raise WrongVersionError(f"it has schema {version}, not {VERSION}")
 
     def keep(self, stored: Stored) -> None:
         """All of it or nothing; those that were used longest ago go. Raises TooLargeError."""
@@ -137,18 +123,15 @@ class ResponsesFile:
             self._count, self._size = self._count - 1, self._size - row[0]
 
     def _give_back(self) -> None:
-        if self._number("PRAGMA freelist_count") > PAGES:
+        if number(self._db, "PRAGMA freelist_count") > PAGES:
             self._db.executescript(f"PRAGMA incremental_vacuum({PAGES});")  # `execute` would give back one page
 
     def _now(self) -> int:
-        return self._number("SELECT coalesce(max(used), 0) + 1 FROM responses")
+        return number(self._db, "SELECT coalesce(max(used), 0) + 1 FROM responses")
 
     def _one(self, question: str, *values: str) -> Stored | None:
         row = self._db.execute(question, values).fetchone()
         return _stored(row) if row is not None else None
-
-    def _number(self, question: str) -> int:
-        return int(self._db.execute(question).fetchone()[0])
 
 
 def _stored(row: tuple[str, str, str, bytes, bytes]) -> Stored:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import structlog
 
 from lmx.config import Config
+from lmx.database import WrongVersionError, damaged, move_aside
 from lmx.http.responses.shelf import ShelfError, Stored
-from lmx.journal_file import WrongVersionError, damaged, move_aside
 from lmx.responses_file import NAME, Bounds, ResponsesFile, TooLargeError
 
 T = TypeVar("T")
