@@ -77,7 +77,7 @@ def test_an_event_is_told_with_its_data_its_effects_and_the_memory_afterwards() 
     assert writes.step(bell, "pull", "A guest.", {"why": WHY}) == (Ring(WHY, 1),)
     start, pulled = inbox.messages
     assert (start.source, start.target, start.memory) == ("", "still", {"pulls": 0})
-    refusal = {"kind": "draining", "message": "Enough.", "retry_after": 2.0, "param": None}
+    refusal = {"kind": "draining", "message": "Enough.", "retry_after": 2.0, "param": None, "tokens": None}
     assert (pulled.event, pulled.source, pulled.target, pulled.reason) == ("pull", "still", "ringing", "A guest.")
     assert pulled.data == {"why": refusal}
     assert pulled.effects == ({"Ring": {"times": 1, "why": refusal}},)

@@ -83,7 +83,7 @@ def test_a_model_is_given_what_it_takes_and_the_rest_waits(start: Start) -> None
     with stopped(house.pid(of)):
         sinks = [house.submit(of, ask(f"{number}"))[1] for number in range(8)]
         house.until(lambda: queued(of), lambda waiting: waiting == 5)
-        assert house.view(f"model:{of}").facts["in_flight"] == 3
+        house.until(lambda: house.view(f"model:{of}").facts["in_flight"], lambda known: known == 3)
     assert all(is_served(sink) for sink in sinks)
     assert [text_of(sink) for sink in sinks] == [f"{number}" for number in range(8)]
     assert queued(of) == 0
