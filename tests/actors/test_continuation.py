@@ -148,7 +148,7 @@ def test_who_leaves_before_the_restart_is_gone(start: Start) -> None:
     house.await_state("model:m", "loading")
     house.models["m"].tell(model.Cancel(seq))
     house.until(lambda: house.path("model:m"), lambda path: path.count("ready") == 2)
-    assert house.view("model:m").facts["in_flight"] == 0
+    house.until(lambda: house.view("model:m").facts["in_flight"], lambda known: known == 0)
     assert not any(isinstance(event, OUTCOMES) for event in stream.messages)
 
 

@@ -34,7 +34,7 @@ def test_a_rendering_is_told_and_then_finished(house: Actors) -> None:
     refused = render(house, "b", Tokens((999,)), text=True)
     refused.wait_for(OUTCOMES)
     assert [type(event) for event in refused.messages] == [client.Refused]
-    assert house.view("model:m").facts["in_flight"] == 0
+    house.until(lambda: house.view("model:m").facts["in_flight"], lambda known: known == 0)
     house.close()
 
 
