@@ -145,6 +145,17 @@ async def test_only_eager_tools_stream_an_input_that_is_not_whole(served: Served
     assert [name for name, _ in told][-3] == "content_block_stop"
 
 
+@pytest.mark.parametrize(("eager", "reason"), [(False, "tool_use"), (True, "end_turn")])
+async def test_a_broken_call_is_not_to_be_used(served: Served, eager: bool, reason: str) -> None:
+    """Held back it is none, and the whole one before it counts; told already, the reason to stop disowns it."""
+    served.admission.script = speaks(CALLS.replace('"arguments": {}', '"arguments": {"at": now}'))
+    tools = [tool | {"eager_input_streaming": eager} for tool in TOOLS]
+    told = await events(served, tools=tools)
+    started = [data["content_block"]["type"] for name, data in told if name == "content_block_start"]
+    assert started.count("tool_use") == (2 if eager else 1)
+    assert told[-2][1]["delta"]["stop_reason"] == reason
+
+
 @pytest.mark.parametrize(
     ("finished", "reason", "sequence"),
     [

@@ -215,6 +215,17 @@ async def test_log_probabilities(served: Served) -> None:
     assert [token["token"] for token in delta["logprobs"]] == ["Hi"]
 
 
+async def test_log_probabilities_of_a_text_that_a_mark_holds_too(served: Served) -> None:
+    """An answer that begins with letters of the mark before it has those of its own token."""
+    texts = ("x", "</think>", "in", " time")
+    row = [TokenLogprob(1, text.encode(), -0.5) for text in texts]
+    written = [Delta(token.text.decode(), (token,)) for token in row]
+    opened = Speech(calls="hermes", thoughts="think", opened=True)
+    served.admission.script = tells(Accepted(5, speech=opened), *written, Finished("stop", Usage(5, 4)))
+    body = await create(served, include=["message.output_text.logprobs"])
+    assert [token["token"] for token in body["output"][1]["content"][0]["logprobs"]] == ["in", " time"]
+
+
 async def test_what_the_model_is_asked(served: Served) -> None:
     """Every field that can be honoured reaches the model."""
     format = {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": True}
@@ -316,7 +327,7 @@ async def test_thoughts_travel_through_clients_without_a_store(served: Served) -
         ("none", None, 0),
         ("auto", None, 2),
         ("required", Calling(required=True), 2),
-        ({"type": "function", "name": "add"}, Calling(required=True, only=("add",)), 2),
+        ({"type": "function", "name": "add"}, Calling(required=True, only=("add",), parallel=False), 2),
         (
             {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "add"}]},
             Calling(only=("add",)),

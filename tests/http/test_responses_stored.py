@@ -104,6 +104,17 @@ async def test_going_on(keeping: Keeping) -> None:
     assert len(chat(served).messages) == len(turns) + 1
 
 
+async def test_a_broken_call_needs_no_output(keeping: Keeping) -> None:
+    """One that was cut off stays in the conversation, and its client may go on without having run it."""
+    served = await keeping()
+    served.admission.script = writes(CALL[:-16])
+    cut = await create(served, tools=[ADD])
+    served.admission.script = says("Well.")
+    assert cut["output"][0]["status"] == "incomplete"
+    await create(served, input="Again, please.", previous_response_id=cut["id"])
+    assert [message["role"] for message in chat(served).messages] == ["user", "assistant", "user"]
+
+
 async def test_a_lost_beginning_is_told(keeping: Keeping) -> None:
     """A conversation whose beginning is gone is refused, never answered without it."""
     served = await keeping()

@@ -1,6 +1,7 @@
 """Which tokens' log-probabilities belong to the answer: those of thoughts, calls and marks are not told."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 from lmx.machines.types import TokenLogprob
 
@@ -18,14 +19,20 @@ class Waiting:
         """Those that `text` is made of; whatever came before them is forgotten."""
         if not self._tokens:
             return []
-        piece, written = text.encode(), b"".join(token.text for token in self._tokens)
-        start = written.find(piece)
+        piece = text.encode()
+        start = self._place(piece)
         if start < 0:  # a character is split, or not what the tokens spell
             taken, self._tokens = self._tokens, []
             return taken
         first, last = self._at(start), self._at(start + len(piece) - 1)
         taken, self._tokens = self._tokens[first : last + 1], self._tokens[last + 1 :]
         return taken
+
+    def _place(self, piece: bytes) -> int:
+        """Where it begins: with a token, if it can; the letters of a mark before it are others. -1 = nowhere."""
+        written = b"".join(token.text for token in self._tokens)
+        ends = accumulate(len(token.text) for token in self._tokens)
+        return next((place for place in (0, *ends) if written.startswith(piece, place)), written.find(piece))
 
     def _at(self, place: int) -> int:
         """Which token the byte belongs to."""

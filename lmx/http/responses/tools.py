@@ -51,7 +51,7 @@ class Toolbox:
 def _choice(choice: ToolChoice | None, parallel: bool) -> Choice:
     match choice:
         case NamedFunction(name):
-            return Choice("required", (name,), parallel)
+            return Choice("required", (name,), False)  # exactly one call, as OpenAI promises
         case AllowedTools(mode, tools):
             return Choice(mode, tuple(tool.name for tool in tools), parallel)
         case str():

@@ -28,7 +28,7 @@ class Turns:
         """The model's own message, while more of it may come."""
         self._called: set[str] = set()
         self._waiting: dict[str, None] = {}
-        """Calls without output."""
+        """Calls without output; one that was broken off may stay without."""
 
     def add(self, item: Item, place: str) -> None:
         """`place` is where it is in the request."""
@@ -71,7 +71,8 @@ class Turns:
 
     def _call(self, item: FunctionCall) -> None:
         self._called.add(item.call_id)
-        self._waiting[item.call_id] = None
+        if item.status != "incomplete":
+            self._waiting[item.call_id] = None
         turn = self._turn if self._turn is not None else self._begin({})
         function = {"name": item.name, "arguments": item.arguments}
         turn.setdefault("tool_calls", []).append({"id": item.call_id, "type": "function", "function": function})
