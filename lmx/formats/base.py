@@ -1,7 +1,7 @@
 """What a format is: one way in which models write calls of functions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, ClassVar
 
 from lmx.formats.parts import CallArguments, CallBegun, CallEnded
@@ -18,11 +18,15 @@ class Unforceable(Exception):
 class Calls:
     """The calls of one text: what may be called, and how far it has come."""
 
-    def __init__(self, tape: Tape, functions: Sequence[Function]) -> None:
+    def __init__(self, tape: Tape, functions: Sequence[Function], eager: Container[str] | None = None) -> None:
+        """`eager`: functions whose calls are told as they come, others when they have ended; None = all."""
         self.functions = {str(function["name"]): function for function in functions}
         self._tape = tape
-        self._number = -1
+        self._eager = eager
+        self._number = self._current = -1
         self._ended = 0
+        self.held = False
+        """The call that began last is not told before it has ended: until then it may still be text."""
 
     @property
     def called(self) -> bool:
@@ -31,7 +35,7 @@ class Calls:
 
     @property
     def whole(self) -> bool:
-        """Every one that began has ended."""
+        """Every one that was told has ended."""
         return self._ended == self._number + 1
 
     def function(self, name: str) -> Function:
@@ -66,17 +70,22 @@ class Calls:
     def begin(self, name: str, id: str = "") -> CallBegun:
         """What was read so far is the beginning of a call. Raises Malformed for a function that is not declared."""
         self.function(name)
-        self._number += 1
-        self._tape.tell()
-        return CallBegun(self._number, name, id)
+        self._current = self._number + 1
+        self.held = self._eager is not None and name not in self._eager
+        if not self.held:
+            self._number = self._current
+            self._tape.tell()
+        return CallBegun(self._current, name, id)
 
     def arguments(self, text: str) -> CallArguments:
         """What was read so far is in `text`."""
-        self._tape.tell()
-        return CallArguments(self._number, text)
+        if not self.held:
+            self._tape.tell()
+        return CallArguments(self._current, text)
 
     def end(self) -> CallEnded:
         self._tape.tell()
+        self._number = self._current
         self._ended += 1
         return CallEnded(self._number)
 

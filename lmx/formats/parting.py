@@ -1,10 +1,10 @@
 """From the text that a model writes to what it means: answer, thoughts and calls."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from lmx.formats.base import Calls, Function
 from lmx.formats.harmony import Harmony, messages
-from lmx.formats.parts import Part, Said, Thought
+from lmx.formats.parts import CallArguments, CallBegun, CallEnded, Part, Said, Thought
 from lmx.formats.table import FORMATS
 from lmx.formats.tape import Reading, Tape
 from lmx.formats.telling import Telling
@@ -20,10 +20,15 @@ class Parting:
     has begun, or where the text ends within its arguments, it gets no CallEnded: the next part is of something else.
     """
 
-    def __init__(self, speech: Speech, functions: Sequence[Function] = ()) -> None:
-        """Without functions calls are not looked for, and their marks are text."""
+    def __init__(self, speech: Speech, functions: Sequence[Function] = (), eager: Container[str] | None = None) -> None:
+        """Without functions calls are not looked for, and their marks are text.
+
+        `eager`: functions whose calls are told as they come; None = all. A call of another one is told when it has
+        ended, and one that does not end well is text from its first mark on.
+        """
         self._tape = Tape()
-        self._calls = Calls(self._tape, functions)
+        self._calls = Calls(self._tape, functions, eager)
+        self._held: list[Part] = []
         self._format = FORMATS.get(speech.calls) if functions else None
         self._habit = HABITS.get(speech.thoughts)
         self._telling = Telling(self._tape)
@@ -57,8 +62,16 @@ class Parting:
         for part in self._reading:
             if part is None:
                 break
-            parts.append(part)
+            parts += self._told(part)
         return parts
+
+    def _told(self, part: Part) -> list[Part]:
+        """What is certain with this part."""
+        if self._calls.held and isinstance(part, CallBegun | CallArguments):
+            self._held = [part] if isinstance(part, CallBegun) else [*self._held, part]
+            return []
+        held, self._held = self._held, []
+        return [*held, part] if isinstance(part, CallEnded) else [part]
 
     def _all(self, opened: bool) -> Reading[None]:
         """The whole text."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -52,6 +52,8 @@ class Exchange:
         self.reports: dict[int, CacheReport] = {}
         self.partings: dict[int, Parting] = {}
         """Of sequences whose text may be more than an answer."""
+        self.eager: Container[str] | None = None
+        """Functions whose calls are told as they come, others when they are whole; None = all."""
         self._usages: dict[int, Usage] = {}
         self._n = n
         self._keep_alive = keep_alive
@@ -197,7 +199,7 @@ class Exchange:
         asked = self._generations[index]
         tools = asked.prompt.tools if isinstance(asked, Generation) and isinstance(asked.prompt, Chat) else ()
         if speech is not None and (speech.thoughts or (speech.calls and tools)):
-            self.partings[index] = Parting(speech, [function_of(tool) for tool in tools])
+            self.partings[index] = Parting(speech, [function_of(tool) for tool in tools], self.eager)
 
     def _notice(self, index: int, event: Event) -> None:
         match event:

@@ -23,9 +23,8 @@ class Call:
 @dataclass
 class Written:
     echo: str = ""
-    texts: list[str] = field(default_factory=list)
-    thoughts: list[str] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    said: list[Said | Thought | Call] = field(default_factory=list)
+    """In the order in which it came."""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
@@ -33,14 +32,20 @@ class Written:
     """The stop string that ended it, if one did."""
     answer: Embedded | Rendered | None = None
     """Of what writes no text."""
+    _call: Call = field(default_factory=lambda: Call(""))
+    """The latest."""
 
     @property
     def text(self) -> str:
-        return "".join(self.texts)
+        return "".join([part.text for part in self.said if isinstance(part, Said)])
 
     @property
     def thought(self) -> str:
-        return "".join(self.thoughts)
+        return "".join([part.text for part in self.said if isinstance(part, Thought)])
+
+    @property
+    def calls(self) -> list[Call]:
+        return [part for part in self.said if isinstance(part, Call)]
 
     @property
     def finish(self) -> str:
@@ -50,7 +55,7 @@ class Written:
     def add(self, event: Event) -> None:
         match event:
             case Delta(text, logprobs):
-                self.texts.append(text)
+                self.said.append(Said(text))
                 self.logprobs += logprobs
             case Accepted(_, echo):
                 self.echo = echo
@@ -66,16 +71,15 @@ class Written:
         self.logprobs += logprobs
         for part in parts:
             match part:
-                case Said(text):
-                    self.texts.append(text)
-                case Thought(text):
-                    self.thoughts.append(text)
+                case Said() | Thought():
+                    self.said.append(part)
                 case CallBegun(_, name, id):
-                    self.calls.append(Call(name, id))
+                    self._call = Call(name, id)
+                    self.said.append(self._call)
                 case CallArguments(_, text):
-                    self.calls[-1].arguments += text
+                    self._call.arguments += text
                 case CallEnded():
-                    self.calls[-1].ended = True
+                    self._call.ended = True
 
 
 def finish_of(reason: FinishReason, *, called: bool) -> str:

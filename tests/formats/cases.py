@@ -1,7 +1,7 @@
 """Texts as models of each format write them, and what they mean."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,8 +219,13 @@ CASES: list[Case] = [
 ]  # fmt: skip
 
 
-def parts_of(pieces: Sequence[str], speech: Speech, functions: Sequence[dict[str, Any]] = FUNCTIONS) -> list[Part]:
-    parting = Parting(speech, functions)
+def parts_of(
+    pieces: Sequence[str],
+    speech: Speech,
+    functions: Sequence[dict[str, Any]] = FUNCTIONS,
+    eager: Container[str] | None = None,
+) -> list[Part]:
+    parting = Parting(speech, functions, eager)
     parts = [part for piece in pieces for part in parting.feed(piece)]
     return parts + parting.end()
 

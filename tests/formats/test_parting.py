@@ -97,6 +97,31 @@ def test_a_function_that_is_not_declared_is_not_called(case: Case) -> None:
         assert means == [case.text]
 
 
+@every_case
+def test_a_call_that_is_held_back_is_told_whole_or_is_text(case: Case) -> None:
+    """Cut off anywhere: no call begins that does not end, and what is no call is text, marks and all."""
+    assert joined(parts_of(list(case.text), case.speech, eager=())) == list(case.means)
+    for place in range(0, len(case.text), 3):
+        text = case.text[:place]
+        parts = parts_of([text], case.speech, eager=())
+        assert joined(parts) == joined(parts_of(list(text), case.speech, eager=())), text
+        begun, ended = [[part for part in parts if isinstance(part, kind)] for kind in (CallBegun, CallEnded)]
+        assert [part.number for part in begun] == [part.number for part in ended] == list(range(len(begun)))
+        if not case.thoughts and not begun:
+            assert "".join(part.text for part in parts if isinstance(part, Said)) == text
+
+
+def test_what_is_held_back_depends_on_the_function() -> None:
+    """Of the eager ones every piece is told as it comes; a broken call of another one leaves no number behind."""
+    call = '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>'
+    broken = '<tool_call>{"name": "now", "arguments": {"at": now}}</tool_call>'
+    parting = Parting(HERMES, FUNCTIONS, eager={"get_weather"})
+    assert joined(parting.feed(broken)) == [broken]
+    assert parting.feed(call[:50])[0] == CallBegun(0, "get_weather")
+    assert parting.feed(call[50:])[-1] == CallEnded(0)
+    assert (parting.called, parting.whole) == (True, True)
+
+
 def test_arguments_are_told_as_they_come() -> None:
     """Of JSON every piece, and of a string between tags too."""
     parting = Parting(HERMES, FUNCTIONS)

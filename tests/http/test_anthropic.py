@@ -147,12 +147,14 @@ async def test_only_eager_tools_stream_an_input_that_is_not_whole(served: Served
 
 @pytest.mark.parametrize(("eager", "reason"), [(False, "tool_use"), (True, "end_turn")])
 async def test_a_broken_call_is_not_to_be_used(served: Served, eager: bool, reason: str) -> None:
-    """Held back it is none, and the whole one before it counts; told already, the reason to stop disowns it."""
+    """Held back it is text, and the whole one before it counts; told already, the reason to stop disowns it."""
     served.admission.script = speaks(CALLS.replace('"arguments": {}', '"arguments": {"at": now}'))
     tools = [tool | {"eager_input_streaming": eager} for tool in TOOLS]
     told = await events(served, tools=tools)
     started = [data["content_block"]["type"] for name, data in told if name == "content_block_start"]
     assert started.count("tool_use") == (2 if eager else 1)
+    said = "".join(data["delta"].get("text", "") for name, data in told if name == "content_block_delta")
+    assert eager or '"arguments": {"at": now}' in said
     assert told[-2][1]["delta"]["stop_reason"] == reason
 
 
@@ -174,6 +176,16 @@ async def test_why_it_stopped(
     assert (message.stop_reason, message.stop_sequence) == (reason, sequence)
     end = (await events(served))[-2][1]["delta"]
     assert (end["stop_reason"], end["stop_sequence"]) == (reason, sequence)
+
+
+async def test_blocks_keep_their_order(served: Served, client: anthropic.AsyncAnthropic) -> None:
+    """Text before a call, and text behind it, stay where they were said, streamed or not."""
+    call = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    served.admission.script = speaks(f"Let me look. {call} There. {call}")
+    message = await client.messages.create(model="m", max_tokens=50, messages=HI, tools=TOOLS)
+    told = await events(served, tools=TOOLS)
+    streamed = [data["content_block"]["type"] for name, data in told if name == "content_block_start"]
+    assert [block.type for block in message.content] == streamed == ["text", "tool_use", "text", "tool_use"]
 
 
 async def test_thoughts_may_be_left_out(served: Served) -> None:

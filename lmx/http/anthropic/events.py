@@ -98,17 +98,13 @@ PING = event(Ping())
 class Blocks:
     """The blocks of one message, as events."""
 
-    def __init__(self, *, eager: frozenset[str], omits_thoughts: bool) -> None:
-        self._eager = eager
+    def __init__(self, *, omits_thoughts: bool) -> None:
         self._omits = omits_thoughts
         self._index = -1
         self._open: Literal["", "text", "thinking", "tool"] = ""
         self._blank = ""
         """White space that is told with the text that follows it, if any does."""
         self._thought: list[str] = []
-        self._call: ToolUse | None = None
-        """Not told yet: until it is whole, unless its tool is one of the eager ones."""
-        self._input: list[str] = []
         self._begun = self._ended = 0
         """Calls that were told."""
 
@@ -124,11 +120,12 @@ class Blocks:
             case Thought(text):
                 return self._think(text)
             case CallBegun(_, name, own):
-                return self._begin_call(ToolUse(call_id(own, PREFIX), name, {}))
+                return self.close() + self._begin("tool", ToolUse(call_id(own, PREFIX), name, {}))
             case CallArguments(_, text):
-                return self._argue(text)
+                return self._grow(InputDelta(text))
             case CallEnded():
-                return self._end_call()
+                self._ended += 1
+                return self.close()
 
     def say(self, text: str) -> bytes:
         if self._open != "text":
@@ -140,9 +137,8 @@ class Blocks:
         return written + self._grow(TextDelta(text))
 
     def close(self) -> bytes:
-        """The open block, if any, is complete. A call that is held back still is none."""
-        kind, self._open = self._open, ""
-        self._blank, self._call = "", None
+        """The open block, if any, is complete."""
+        kind, self._open, self._blank = self._open, "", ""
         if not kind:
             return b""
         written = b""
@@ -155,27 +151,6 @@ class Blocks:
         written = self._begin("thinking", Thinking("", ""))
         self._thought.append(text)
         return written if self._omits else written + self._grow(ThinkingDelta(text))
-
-    def _begin_call(self, call: ToolUse) -> bytes:
-        if call.name in self._eager:
-            return self.close() + self._begin("tool", call)
-        written = self.close()
-        self._call = call
-        self._input.clear()
-        return written
-
-    def _argue(self, text: str) -> bytes:
-        if self._call is None:
-            return self._grow(InputDelta(text))
-        self._input.append(text)
-        return b""
-
-    def _end_call(self) -> bytes:
-        self._ended += 1
-        if self._call is None:
-            return self.close()
-        call, self._call = self._call, None
-        return self._begin("tool", call) + self._grow(InputDelta("".join(self._input))) + self.close()
 
     def _begin(self, kind: Literal["text", "thinking", "tool"], block: Content) -> bytes:
         """Unless it is open already."""
@@ -196,7 +171,7 @@ class MessageEvents(Chunks):
         self._exchange = exchange
         self._request_id = request_id
         self._asked = asked
-        self._blocks = Blocks(eager=asked.eager, omits_thoughts=asked.omits_thoughts)
+        self._blocks = Blocks(omits_thoughts=asked.omits_thoughts)
 
     def opening(self, index: int, accepted: Accepted) -> bytes:
         """What of the prompt was known is told at the end."""

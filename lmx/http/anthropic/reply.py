@@ -1,11 +1,13 @@
 """What clients of Anthropic's routes get (types of the `anthropic` client)."""
 
 import hashlib
+from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
+from lmx.formats.parts import Thought
 from lmx.http import replies
 from lmx.http.tools import call_id
 from lmx.http.written import Call, Written
@@ -93,14 +95,17 @@ def stop_of(reason: FinishReason, stop: str, *, called: bool, full: bool) -> Sto
 
 
 def content_of(written: Written, *, omits_thoughts: bool) -> tuple[Content, ...]:
-    """Thoughts, text and calls; one that was cut off is none."""
+    """Thoughts, text and calls in their order; a call that was cut off is none."""
     content: list[Content] = []
-    if written.thought:
-        shown = "" if omits_thoughts else written.thought
-        content.append(Thinking(shown, signed(written.thought)))
-    if written.text.strip():
-        content.append(Text(written.text))
-    content += [_use(call) for call in written.calls if call.ended]
+    for kind, parts in groupby(written.said, type):
+        if kind is Call:
+            content += [_use(call) for call in parts if isinstance(call, Call) and call.ended]
+            continue
+        text = "".join([part.text for part in parts if not isinstance(part, Call)])
+        if kind is Thought:
+            content.append(Thinking("" if omits_thoughts else text, signed(text)))
+        elif text.strip():
+            content.append(Text(text))
     return tuple(content)
 
 

@@ -22,7 +22,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     asked = parse(await read_json(request), MessagesRequest, gateway)
     generation = await asked.generation(fetch=gateway.fetch_images)
     generation = sampled(generation, gateway.presets.get(asked.model), asked)
-    async with Exchange(request, "msg", asked.model, [generation], "messages") as exchange:
+    exchange = Exchange(request, "msg", asked.model, [generation], "messages")
+    exchange.eager = asked.eager if asked.stream else frozenset()
+    async with exchange:
         if asked.stream:
             return await stream(request, exchange, MessageEvents(exchange, request[RECORD].id, asked))
         return await send_json(request, await _reply(exchange, asked))
