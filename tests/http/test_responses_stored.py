@@ -250,6 +250,16 @@ async def test_a_failure_in_the_background(keeping: Keeping) -> None:
     assert failed["error"] == {"code": "server_error", "message": "It broke."}
 
 
+async def test_a_fault_of_ours_in_the_background(keeping: Keeping) -> None:
+    """It is told by the response as well: nobody waits for it for ever."""
+    served = await keeping()
+    served.admission.script = tells(Accepted(5), Finished("stop", "no usage"))  # type: ignore[arg-type]
+    body = await create(served, background=True)
+    failed = await until(served, body["id"], "failed")
+    assert failed["error"]["code"] == "server_error"
+    assert "error while processing" in failed["error"]["message"]
+
+
 async def test_what_the_end_of_the_server_interrupted_has_failed(keeping: Keeping) -> None:
     """No response is in progress for ever."""
     served = await keeping()

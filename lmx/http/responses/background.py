@@ -2,9 +2,10 @@
 
 import asyncio
 
+import structlog
 from aiohttp import web
 
-from lmx.http.errors import ApiError
+from lmx.http.errors import ApiError, internal
 from lmx.http.exchange import Exchange
 from lmx.http.responses.making import Making
 from lmx.http.responses.reply import Response
@@ -19,12 +20,20 @@ class Background:
     def start(self, making: Making, exchange: Exchange) -> None:
         id = making.response.id
         making.keep()
-        task = asyncio.create_task(_make(making, exchange))
+        task = asyncio.create_task(_make(making, exchange), name=id)
         self._running[id] = making, task
-        task.add_done_callback(lambda _: self._running.pop(id, None))
+        task.add_done_callback(self._over)
 
     def __contains__(self, id: str) -> bool:
         return id in self._running
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Also when it broke, which is a fault of ours: nobody is left in the dark."""
+        id = task.get_name()
+        making, _ = self._running.pop(id)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            structlog.get_logger().error("background_response_broke", response=id, exc_info=error)
+            making.fail(internal())
 
     async def cancel(self, owner: str, id: str) -> Response | None:
         """As it is then; None when this owner has none of that id at work."""
