@@ -31,6 +31,11 @@ from lmx.machines.types import CacheReport, Chat, Cut, Generation, Refusal, Refu
 class Exchange:
     """`async with Exchange(...)`: whatever happens inside, every sequence is settled at its end."""
 
+    eager: Container[str] | None = None
+    """Functions whose calls are told as they come, others when they are whole; None = all."""
+    names: Mapping[str, str] = {}
+    """What the client calls a field that the model may refuse, where that has a name of its own."""
+
     def __init__(
         self,
         request: web.Request,
@@ -52,8 +57,6 @@ class Exchange:
         self.reports: dict[int, CacheReport] = {}
         self.partings: dict[int, Parting] = {}
         """Of sequences whose text may be more than an answer."""
-        self.eager: Container[str] | None = None
-        """Functions whose calls are told as they come, others when they are whole; None = all."""
         self._usages: dict[int, Usage] = {}
         self._n = n
         self._keep_alive = keep_alive
@@ -68,8 +71,6 @@ class Exchange:
         self._asked = preset.model if preset is not None else model
         self._record.model = self._asked if self._asked in request.app[GATEWAY].models else ""
         self._blame = blame
-        self.names: Mapping[str, str] = {}
-        """What the client calls a field that the model may refuse, where that has a name of its own."""
         self._open: dict[int, str] = {}
         self._settled: list[str] = []
 
