@@ -8,6 +8,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.guide import GGUF, MLX
+from tests.support.official import strict, user
 from tests.support.server import Server
 
 MODELS = ("guide-gguf", "guide-mlx")
@@ -42,14 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=server.url + "/v1", api_key="any", max_retries=0, _strict_response_validation=True
-    ) as opened:
+    with strict(server) as opened:
         yield opened
-
-
-def user(text: str) -> list[ChatCompletionMessageParam]:
-    return [{"role": "user", "content": text}]
 
 
 @pytest.mark.parametrize("model", MODELS)

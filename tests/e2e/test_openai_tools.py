@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
 from tests.support.guide import FOLDER, GGUF, MLX
+from tests.support.official import strict, user
 from tests.support.projector import png
 from tests.support.server import Server
 
@@ -57,14 +58,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=server.url + "/v1", api_key="any", max_retries=0, _strict_response_validation=True
-    ) as opened:
+    with strict(server) as opened:
         yield opened
-
-
-def user(text: str) -> list[ChatCompletionMessageParam]:
-    return [{"role": "user", "content": text}]
 
 
 def ask(client: openai.OpenAI, text: str, model: str = GUIDE_MODEL, **fields: Any) -> ChatCompletionMessage:

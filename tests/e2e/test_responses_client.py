@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 
 from tests.http.test_openai_schema import validate
 from tests.support.guide import GGUF
+from tests.support.official import strict
 from tests.support.server import Server
 
 MODEL = "guide"
@@ -45,17 +45,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert started.stop() == 0
 
 
-@contextmanager
-def connected(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=server.url + "/v1", api_key="any-key", max_retries=0, _strict_response_validation=True
-    ) as opened:
-        yield opened
-
-
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
-    with connected(server) as opened:
+    with strict(server) as opened:
         yield opened
 
 
@@ -185,12 +177,12 @@ def test_errors(client: openai.OpenAI) -> None:
 def test_a_restart_keeps_what_was_stored(tmp_path: Path) -> None:
     """A conversation goes on after a restart; with less room, the oldest goes."""
     first = Server(tmp_path, CONFIG).ready()
-    with connected(first) as client:
+    with strict(first) as client:
         old = client.responses.create(model=MODEL, input=QUESTION, temperature=0)
         other = client.responses.create(model=MODEL, input="Hello")
     assert first.stop() == 0
     second = Server(tmp_path, CONFIG + "[responses]\ncount = 2\n").ready()
-    with connected(second) as client:
+    with strict(second) as client:
         assert client.responses.retrieve(old.id).output_text == ANSWER
         new = client.responses.create(model=MODEL, input="Who are you?", previous_response_id=old.id)
         assert len(list(client.responses.input_items.list(new.id))) == 3
