@@ -121,7 +121,9 @@ class Actors:
         return board
 
     def view(self, actor: str) -> journal.MachineView:
-        return next(view for view in self.board().machines if view.actor == actor)
+        """Of an actor's machine, as soon as the actor's start has put it on the board."""
+        views = self.until(lambda: [view for view in self.board().machines if view.actor == actor], bool)
+        return views[0]
 
     def pid(self, model: str) -> int:
         """Of the model's worker."""

@@ -107,8 +107,12 @@ class Server:
                     yield line[6:].decode().rstrip("\n")
 
     def machine(self, actor: str) -> dict[str, Any]:
-        machines = self.get("/admin/machines")[1]["machines"]
-        return next(machine for machine in machines if machine["actor"] == actor)
+        """Of this actor, as soon as its start has put it on the board."""
+
+        def own() -> list[dict[str, Any]]:
+            return [one for one in self.get("/admin/machines")[1]["machines"] if one["actor"] == actor]
+
+        return dict(self.until(own, bool)[0])
 
     def loaded(self, model: str) -> None:
         """Wait until this model is ready; /readyz is content with any."""
