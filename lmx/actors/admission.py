@@ -5,6 +5,7 @@ from itertools import count
 from typing import assert_never
 
 from lmx.actors import metrics
+from lmx.actors.alarm import Alarm
 from lmx.actors.base import House, MachineActor
 from lmx.actors.dispatcher import Dispatcher
 from lmx.actors.fallbacks import Fallbacks, Relays
@@ -18,8 +19,6 @@ from lmx.machines.base import Effect
 from lmx.machines.places import Places
 from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
 
-TICK_SECONDS = 0.1
-"""How late it may be noticed that somebody's time is over."""
 SHUT = Refusal(RefusalKind.DRAINING, "The server is shutting down and loads no models.", 5.0)
 DUPLICATE = Refusal(RefusalKind.DUPLICATE, "A request with the same Idempotency-Key is still being answered.")
 SUPERSEDED = Failure(FailureKind.SUPERSEDED, "The same request was sent again, and that one goes on.", retry=False)
@@ -42,7 +41,7 @@ class AdmissionActor(MachineActor[admission.Message]):
         self._request_seconds = request_seconds
         self._queue_seconds = queue_seconds
         self._seqs = count(1)
-        self._epoch = 0
+        self._alarm: Alarm[admission.Message] = Alarm(house.timers, house.clock, self.myself, admission.TimeIsUp)
         self._pressed = False
         self._routes: dict[str, admission.Route] = {}
         self._server: Ref[server.Message] | None = None
@@ -59,8 +58,6 @@ class AdmissionActor(MachineActor[admission.Message]):
         for route in self._routes.values():
             self._dispatcher.route(route.alias, route.model, [])
         self._dispatcher.press(self._pressed)
-        self._epoch += 1
-        self._ticking = False
         for ref in self._models.values():
             ref.tell(model.Watch(self.myself))
         super().set_up()
@@ -103,8 +100,9 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Ended(seq, tokens):
                 self._dispatcher.ended(seq, tokens)
                 self._weigh()
-            case admission.Tick(epoch):
-                self._tick(epoch)
+            case admission.TimeIsUp(number):
+                if self._alarm.rang(number):
+                    self._look_at_all()
             case admission.Capacity(name, slots):
                 self._dispatcher.capacity(name, slots)
                 self._weigh()
@@ -116,6 +114,7 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Route(alias, means):
                 self._routes[alias] = message
                 self._dispatcher.route(alias, means, self._leases.groups())
+                self._look_at_all()
                 self._weigh()
             case admission.SetPressure(shedding):
                 self._pressed = shedding
@@ -171,7 +170,7 @@ class AdmissionActor(MachineActor[admission.Message]):
         name = ask.group or ask.request_id
         group = Group(name, ask.client, ask.model, lane, priority_of(ask), now, now + seconds, ask.key, place)
         self._leases.open(group)
-        self._begin_ticking()
+        self._alarm.at(self._over_at(group, now))
         return group
 
     def _place(self, ask: admission.Submit, older: Group | None, now: float) -> int:
@@ -208,30 +207,29 @@ class AdmissionActor(MachineActor[admission.Message]):
         group, now = lease.group, self.house.clock.monotonic()
         self._places.leave(group.client, group.model, lease.ask.generation, group.place or lease.seq, now)
 
-    def _begin_ticking(self) -> None:
-        if not self._ticking:
-            self._ticking = True
-            self.house.timers.after(TICK_SECONDS, self.myself, admission.Tick(self._epoch))
-
-    def _tick(self, epoch: int) -> None:
-        if epoch != self._epoch:
-            return
-        self._ticking = False
+    def _look_at_all(self) -> None:
         now = self.house.clock.monotonic()
         for group in self._leases.groups():
             if group.verdict is None:
                 self._look_at(group, now)
-        if self._leases.requests:
-            self._begin_ticking()
 
     def _look_at(self, group: Group, now: float) -> None:
-        """Whether a request's time is over."""
-        lane = group.lane
+        """End a request whose time is over; look again when that may be so."""
+        over_at = self._over_at(group, now)
         if now >= group.deadline:
             text = f"The request took longer than {group.deadline - group.since:g} s and was aborted."
             self._conclude(group, client.Failed(Failure(FailureKind.TIMEOUT, text)))
-        elif not group.begun and lane.has_waited(now - group.since, now) >= self._queue_seconds:
+        elif now >= over_at:
             self._conclude(group, client.Refused(self._too_late(group)))
+        else:
+            self._alarm.at(over_at)
+
+    def _over_at(self, group: Group, now: float) -> float:
+        """When a request's time is over, unless something happens before: it begins, or its model opens or closes."""
+        if group.begun:
+            return group.deadline
+        waited = group.lane.has_waited(now - group.since, now)
+        return min(group.deadline, now + self._queue_seconds - waited)
 
     def _too_late(self, group: Group) -> Refusal:
         for lease in group.leases.values():

@@ -141,7 +141,7 @@ class Housing(Serving):
         if self._is_idle() and self._keeping.why_recycle:
             self._recycle(self._keeping.why_recycle)
         elif self._is_idle():
-            self._keeping.idle(self.myself)
+            self._keeping.idle()
 
     def _recycle(self, reason: str) -> None:
         """Nobody is to fail for it: a model that serves something goes on until it does not."""

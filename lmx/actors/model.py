@@ -68,8 +68,8 @@ class ModelActor(Housing):
             case model.Weighed():
                 if (problem := self._wish.weighed(fact, self.myself)) and self.machine.current == "queued":
                     self.feed("refused", problem.message, refusal=problem)
-            case model.KeptLongEnough(generation):
-                if self._is_idle() and self._keeping.over(generation):
+            case model.KeptLongEnough(number):
+                if self._keeping.over(number) and self._is_idle():
                     self._unload(None, "Nobody has asked for it for as long as it is to be kept.")
             case model.Rested(opening):
                 if self.machine.current == "ready" and self._canary.is_due(opening, idle=not len(self.sequences)):

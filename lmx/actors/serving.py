@@ -53,7 +53,7 @@ class Serving(MachineActor[model.Message]):
         super().__init__(f"model:{spec.name}", house, model.StateTimedOut)
         self.spec = spec
         self._wish = Wish(lambda: self.spec, scales, loader)
-        self._keeping = Keeping(spec, house)
+        self._keeping = Keeping(spec, house, self.myself)
         self._random = random
         self._seat = Seat(launcher)
         self._callers = Callers(spec.name)

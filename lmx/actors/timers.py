@@ -34,9 +34,10 @@ class TimerThread:
 
     def after(self, seconds: float, ref: Ref[M], message: M) -> None:
         with self._changed:
-            due = self._clock.monotonic() + seconds
-            heapq.heappush(self._heap, (due, next(self._order), lambda: ref.tell(message)))
-            self._changed.notify()
+            due, order = self._clock.monotonic() + seconds, next(self._order)
+            heapq.heappush(self._heap, (due, order, lambda: ref.tell(message)))
+            if self._heap[0][1] == order:  # else the thread sleeps until something earlier
+                self._changed.notify()
 
     def _run(self) -> None:
         while (fire := self._next()) is not None:

@@ -7,9 +7,9 @@ import pytest
 
 from lmx.actors.keeping import Keeping
 from lmx.actors.messages import admission, client, model
-from lmx.actors.messages.ref import Ref
 from lmx.machines import frames
 from lmx.machines.types import ModelSpec
+from tests.support.by_hand import TimeByHand
 from tests.support.house import OUTCOMES, Actors, ask, fake
 from tests.support.inbox import Inbox
 
@@ -50,20 +50,17 @@ def test_a_request_may_say_that_it_was_the_last_one(start: Start) -> None:
     house.await_state("model:m", "unloaded")
 
 
-class Timed:
-    """Timers that only remember."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[float, Any]] = []
-
-    def after(self, seconds: float, ref: Ref[Any], message: Any) -> None:
-        self.asked.append((seconds, message))
-
-
-def keeping(house: Actors, **fields: Any) -> tuple[Keeping, Timed]:
-    timers = Timed()
+def keeping(house: Actors, **fields: Any) -> tuple[Keeping, TimeByHand, Inbox[model.Message]]:
+    time, owner = TimeByHand(), Inbox[model.Message]()
     spec = ModelSpec(name="m", path="", backend="fake", **fields)
-    return Keeping(spec, replace(house.house, timers=timers)), timers
+    return Keeping(spec, replace(house.house, timers=time, clock=time), owner), time, owner
+
+
+def is_over(kept: Keeping, owner: Inbox[model.Message]) -> bool:
+    """As its actor asks, of all that it is told."""
+    told, owner.messages[:] = list(owner.messages), []
+    numbers = [message.number for message in told if isinstance(message, model.KeptLongEnough)]
+    return [kept.over(number) for number in numbers][-1:] == [True]
 
 
 @pytest.mark.parametrize(
@@ -80,27 +77,53 @@ def test_the_latest_request_s_wish_counts(
     start: Start, fields: dict[str, Any], keep_alive: float | None, seconds: list[float]
 ) -> None:
     """Before the setting; a pinned model has no time to be over."""
-    kept, timers = keeping(start(), **fields)
+    kept, time, _ = keeping(start(), **fields)
     kept.used(1.0)
     kept.used(keep_alive)
     for _ in range(3):
-        kept.idle(Inbox())
-    assert [asked for asked, _ in timers.asked] == seconds
+        kept.idle()
+    assert time.asked == seconds
 
 
-def test_a_timer_of_an_earlier_idleness_unloads_nobody(start: Start) -> None:
+def test_an_earlier_idleness_unloads_nobody(start: Start) -> None:
     """Who was used since begins anew; who was used and is busy has no time at all; another worker begins anew too."""
-    kept, timers = keeping(start(), keep_alive_seconds=5.0)
-    kept.idle(Inbox())
-    first = timers.asked[-1][1].generation
-    assert kept.over(first)
+    kept, time, owner = keeping(start(), keep_alive_seconds=5.0)
+    kept.idle()
+    time.passes(4.0)
     kept.used(None)
-    assert not kept.over(first)
-    kept.idle(Inbox())
-    second = timers.asked[-1][1].generation
-    assert (kept.over(first), kept.over(second)) == (False, True)
+    time.passes(4.0)
+    assert not is_over(kept, owner)
+    kept.idle()
+    time.passes(4.0)
+    assert not is_over(kept, owner)
+    time.passes(1.0)
+    assert is_over(kept, owner)
+    kept.used(None)
+    kept.idle()
     kept.forget()
-    assert not kept.over(second)
+    time.passes(9.0)
+    assert not is_over(kept, owner)
+
+
+def test_a_shorter_wish_comes_before_a_longer_one(start: Start) -> None:
+    """The timer of the longer one is not waited for."""
+    kept, time, owner = keeping(start(), keep_alive_seconds=300.0)
+    kept.idle()
+    kept.used(2.0)
+    kept.idle()
+    time.passes(2.0)
+    assert is_over(kept, owner)
+
+
+def test_many_requests_leave_one_timer(start: Start) -> None:
+    """A server that is asked for months must not remember each request until its model would have gone."""
+    kept, time, owner = keeping(start(), keep_alive_seconds=300.0)
+    for _ in range(1000):
+        kept.used(None)
+        kept.idle()
+        time.passes(1.0)
+        assert not is_over(kept, owner)
+    assert len(time) == 1
 
 
 def test_a_worker_is_replaced_between_two_requests(start: Start) -> None:
@@ -134,7 +157,7 @@ def telemetry(process: int, handles: int = 20, threads: int = 8, cache: int = 0,
 
 def test_drift_is_judged_by_the_first_minute(start: Start) -> None:
     """What a worker takes later, but for known prompts and the KV cache, is compared with what it took then."""
-    kept, _ = keeping(start())
+    kept, _, _ = keeping(start())
     assert not kept.drift(telemetry(9 * GB), ready_seconds=5.0)
     assert not kept.drift(telemetry(GB), ready_seconds=61.0)
     assert not kept.drift(telemetry(9 * GB, cache=7 * GB, kv=GB), ready_seconds=900.0)

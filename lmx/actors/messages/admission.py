@@ -45,10 +45,10 @@ class Release(Struct, frozen=True):
     request_id: str
 
 
-class Tick(Struct, frozen=True):
-    """Time to look whose time is over; ignored unless `epoch` is that of the present state."""
+class TimeIsUp(Struct, frozen=True):
+    """Somebody's may be; ignored unless `number` is that of the latest alarm."""
 
-    epoch: int
+    number: int
 
 
 class LoadModel(Struct, frozen=True):
@@ -133,5 +133,5 @@ class Ended(Struct, frozen=True):
 
 Message = (
     Submit | Cancel | Release | LoadModel | UnloadModel | AdaptModel | Route | Drain | SetPressure  # wishes
-    | Capacity | Refusing | Declined | Began | Ended | Tick  # facts
+    | Capacity | Refusing | Declined | Began | Ended | TimeIsUp  # facts
 )  # fmt: skip

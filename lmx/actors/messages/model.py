@@ -115,9 +115,9 @@ class Weighed(Struct, frozen=True):
 
 
 class KeptLongEnough(Struct, frozen=True):
-    """An idle model's time is over; ignored unless nobody asked for it since `generation`."""
+    """An idle model's time may be over; ignored unless `number` is that of its latest alarm."""
 
-    generation: int
+    number: int
 
 
 class Granted(Struct, frozen=True):
