@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from lmx.settings import SECRET
 
-__all__ = ["Keys", "Server", "is_loopback", "unguarded"]
+__all__ = ["Keys", "Server", "authority", "is_loopback", "unguarded"]
 
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+\Z", description="names")]
 Origin = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^\s/,*]+\Z", description="origins (https://chat.example)")]
@@ -67,6 +67,11 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def authority(host: str, port: int) -> str:
+    """The two as URLs have them: an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def unguarded(host: str, keys: Keys) -> str | None:

@@ -237,7 +237,7 @@ async def _serve(config: Config, specs: tuple[ModelSpec, ...], past: Past, leavi
 
         try:
             signals.install(asyncio.get_running_loop(), stop)
-            url = f"http://{config.server.host}:{site.port}"
+            url = f"http://{access.authority(config.server.host, site.port)}"
             log.info("listening", url=url, models=[spec.name for spec in specs])
             notify.ready(f"It listens on {url}.")
             daemon.server.tell(server.Start())
@@ -287,7 +287,8 @@ async def _listen(
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         what = f"is taken by {port_owner(port)}" if taken else f"cannot be used ({error.strerror})"
-        raise StartError(f"{host}:{port} {what}: choose another one with --host or --port.", TAKEN) from error
+        place = access.authority(host, port)
+        raise StartError(f"{place} {what}: choose another one with --host or --port.", TAKEN) from error
 
 
 def _neighbours(config: Config) -> Neighbours:

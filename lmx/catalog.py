@@ -41,7 +41,10 @@ def catalog(config: Config, model_flags: Sequence[str] = ()) -> tuple[ModelSpec,
     Raises CatalogError for a file that is missing or no model, and for a backend that is not installed.
     """
     taken = set(config.models)
-    specs = [_flagged(flag, config, taken) for flag in model_flags]
+    try:
+        specs = [_flagged(flag, config, taken) for flag in model_flags]
+    except OSError as error:
+        raise CatalogError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from None
     specs += [_spec(name, model, config) for name, model in config.models.items()]
     if config.guide or not specs:
         specs += _guide(config, needed=not specs, taken=taken)

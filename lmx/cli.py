@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmx.config import Config
 
 INTERNAL = 70
-BAD_DAYS = ("first_cause", "retry_at")
+BAD_DAYS = ("first_cause", "retry_at", "fewer_slots")
 """Columns of `lmx ps` that are there only when they say something."""
 
 app = typer.Typer(
@@ -129,18 +129,22 @@ def ps(config: ConfigFile = None, url: Url = "", as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(models))
         return
-    from rich.console import Console
-    from rich.table import Table
-
     shown = [name for name in models[0] if name not in BAD_DAYS or any(row[name] for row in models)] if models else []
-    table = Table(*(name.replace("_", " ") for name in shown), box=None, pad_edge=False)
-    for row in models:
-        table.add_row(*("" if row[name] is None else _cell(name, row[name]) for name in shown))
-    Console().print(table)
+    head = [name.replace("_", " ") for name in shown]
+    for line in _aligned([head, *([_cell(name, row[name]) for name in shown] for row in models)]):
+        print(line)
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[str]:
+    """Columns side by side. A row is one line and none of it is cut: what is said goes through `grep`, too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _summary(machine: Mapping[str, Any]) -> dict[str, Any]:
     facts = machine["facts"]
+    barred = facts.get("quarantine") if machine["state"] == "quarantined" else None
     return {
         "model": machine["actor"].removeprefix("model:"),
         "state": machine["state"],
@@ -154,13 +158,16 @@ def _summary(machine: Mapping[str, Any]) -> dict[str, Any]:
         "speculation": facts.get("speculation"),
         "first_cause": facts.get("first_cause"),
         "retry_at": facts.get("retry_at"),
-        "why": facts.get("held_back") or machine["reason"],
+        "fewer_slots": facts.get("fewer_slots"),
+        "why": barred or facts.get("held_back") or machine["reason"],
     }
 
 
 def _cell(name: str, value: Any) -> str:
     """As people read it."""
     match name:
+        case _ if value is None:
+            return ""
         case "since":
             return _ago(value)
         case "retry_at":
@@ -172,7 +179,7 @@ def _cell(name: str, value: Any) -> str:
         case "speculation":  # the reason for its absence is long, and in the JSON
             return str(value).partition(":")[0]
         case _:
-            return str(value)
+            return " ".join(str(value).split())
 
 
 def _ago(unix_seconds: float) -> str:
@@ -229,13 +236,14 @@ def swap(
     as_json: Json = False,
 ) -> None:
     """Let an alias mean another model: that one is loaded and has answered before the old one goes."""
-    _report(_client(url, config).swap(alias, model), as_json)
+    answer = _client(url, config).swap(alias, model)
+    print(json.dumps(answer) if as_json else f"{alias} means {answer['model']}.")
 
 
 def _adapter(text: str) -> dict[str, Any]:
     """A path that exists may hold a `=` itself."""
     path, sign, scale = text.rpartition("=")
-    if not sign or Path(os.path.expanduser(text)).exists():
+    if not sign or os.path.exists(os.path.expanduser(text)):  # noqa: PTH110 - Path.exists raises in others' folders
         path, scale = text, "1"
     try:
         number = float(scale)
@@ -271,11 +279,11 @@ def bench(
 
 @app.command()
 def diagram(
-    machine: Annotated[str, typer.Argument(help="model, loader, admission, crash_loop, server or sequence.")],
+    machine: Annotated[str, typer.Argument(help="Its name.")],
     form: Annotated[Literal["mermaid", "dot", "table"], typer.Option("--format")] = "mermaid",
     state: Annotated[str | None, typer.Option(help="Mark this state as the one it is in.")] = None,
 ) -> None:
-    """Draw a state machine; needs no server."""
+    """Draw a state machine: model, loader, admission, crash_loop, server, sequence, state_file, pressure or swap."""
     from lmx.machines.diagrams import NAMES, render
 
     if machine not in NAMES:

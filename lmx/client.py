@@ -14,6 +14,7 @@ SILENCE_SECONDS = 60.0
 """A server that sends nothing for so long is taken for gone; its streams carry a heartbeat every second."""
 SETTLE_SECONDS = 660.0
 """Loading answers at its end; the server gives up after ten minutes."""
+SETTLED = ("model", "state")
 KEYLESS = "Commands send LMX_API_KEY, or else what keys.admin and keys.inference are in the config."
 
 Message = Mapping[str, str]
@@ -47,32 +48,35 @@ class Client:
 
     def machines(self) -> dict[str, Any]:
         """GET /admin/machines: every actor's machine and the latest transitions."""
-        return self._json("GET", "/admin/machines")
+        return self._json("GET", "/admin/machines", ("machines",))
 
     def models(self) -> list[str]:
-        """The ids of /v1/models, the default model first."""
-        return [str(model["id"]) for model in self._json("GET", "/v1/models")["data"]]
+        """The ids of /v1/models, the default model first; one at least."""
+        models = [str(model["id"]) for model in self._json("GET", "/v1/models", ("data",))["data"]]
+        if not models:
+            raise ClientError(f"{self.url} offers no model.")
+        return models
 
     def load(self, model: str) -> dict[str, Any]:
         """Waits until the model is ready; {"model", "state"}."""
-        return self._json("POST", f"/admin/models/{quote(model, safe='')}/load", SETTLE_SECONDS)
+        return self._json("POST", f"/admin/models/{quote(model, safe='')}/load", SETTLED, SETTLE_SECONDS)
 
     def unload(self, model: str) -> dict[str, Any]:
         """Waits until the model's memory is free; {"model", "state"}."""
-        return self._json("POST", f"/admin/models/{quote(model, safe='')}/unload", SETTLE_SECONDS)
+        return self._json("POST", f"/admin/models/{quote(model, safe='')}/unload", SETTLED, SETTLE_SECONDS)
 
     def adapt(self, model: str, adapters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Waits until the model runs with these adapters ({"path", "scale"}) and no others; {"model", "state"}."""
         body = {"adapters": list(adapters)}
-        return self._json("POST", f"/admin/models/{quote(model, safe='')}/adapters", SETTLE_SECONDS, body)
+        return self._json("POST", f"/admin/models/{quote(model, safe='')}/adapters", SETTLED, SETTLE_SECONDS, body)
 
     def swap(self, alias: str, model: str) -> dict[str, Any]:
         """Waits until the alias means the model, which has answered its canary by then; {"alias", "model", "state"}."""
-        return self._json("POST", f"/admin/aliases/{quote(alias, safe='')}", SETTLE_SECONDS, {"model": model})
+        return self._json("POST", f"/admin/aliases/{quote(alias, safe='')}", SETTLED, SETTLE_SECONDS, {"model": model})
 
     def chaos(self, what: str, of: str) -> dict[str, Any]:
         """Break something on purpose, where that is allowed; {"done"}."""
-        return self._json("POST", f"/admin/chaos/{quote(what, safe='')}", body={"of": of})
+        return self._json("POST", f"/admin/chaos/{quote(what, safe='')}", ("done",), body={"of": of})
 
     def chat(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
         """The pieces of the answer as they come; closing the iterator cancels the request."""
@@ -86,16 +90,23 @@ class Client:
                         yield text
 
     def _json(
-        self, method: str, path: str, timeout: float = SILENCE_SECONDS, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        wanted: Sequence[str],
+        timeout: float = SILENCE_SECONDS,
+        body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
+        """An object with all that is `wanted`: other servers answer 200 to what they do not know."""
         with self._call(method, path, body, timeout) as response:
             content = response.read()
         try:
             answer = json.loads(content or b"{}")
         except ValueError:
             answer = None
-        if not isinstance(answer, dict):
-            raise ClientError(f"What answers at {self.url} is not lmx: {path} is no JSON object.")
+        if not isinstance(answer, dict) or not answer.keys() >= set(wanted):
+            what = f"{path} is no JSON object with {' and '.join(wanted)}"
+            raise ClientError(f"What answers at {self.url} is not lmx: {what}.")
         return answer
 
     @contextmanager

@@ -155,7 +155,8 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     """
     named = file or (Path(environ[FILE_VARIABLE]) if FILE_VARIABLE in environ else None)
     path = Path(os.path.abspath(os.path.expanduser(named or DEFAULT_FILE)))
-    layers = [from_toml(_read(path), str(path), Config)] if named or path.exists() else []
+    text = _read(path, needed=named is not None)
+    layers = [from_toml(text, str(path), Config)] if text is not None else []
     variables = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
     layers.append(from_names(variables, VARIABLES, aside=frozenset({FILE_VARIABLE, KEY_VARIABLE})))
     layers.append(from_names({name: value for name, value in flags.items() if value is not None}, FLAGS))
@@ -164,10 +165,13 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     return _absolute(config, path.parent)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, needed: bool) -> str | None:
+    """None: it is not there, and not `needed`."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
+        if not needed and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return None
         raise ConfigError(f"{path}: the config file cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: the config file is not UTF-8 text.") from None

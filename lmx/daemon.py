@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +21,14 @@ import lmx
 UNAVAILABLE = 69
 LABEL = "com.lmx.server"
 UNIT = "lmx.service"
-MANAGER_SECONDS = 100.0
-"""Longer than the service may take to stop, and then to start."""
-BOOTOUT_SECONDS = 70.0
-"""launchctl returns from a bootout before the job has ended, and takes no new one until then."""
+DRAIN_SECONDS = 30.0
+"""What `server.drain_seconds` is when nobody says otherwise."""
+MANAGER_SECONDS = 70.0
+"""With the draining longer than the service may take to stop, and then to start."""
+BOOTOUT_SECONDS = 40.0
+"""After the draining. launchctl returns from a bootout before the job has ended, and takes no new one until then."""
+STOP_SECONDS = 15
+"""What a stop takes after the draining, before systemd ends it."""
 ASK_SECONDS = 5.0
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """By no proxy, as lmx's other commands."""
@@ -72,8 +77,9 @@ class Manager(Protocol):
 
 
 class Launchd:
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, drain_seconds: float = DRAIN_SECONDS) -> None:
         self._home = home
+        self._drain_seconds = drain_seconds
         self._domain = f"gui/{os.getuid()}"
         self._target = f"{self._domain}/{LABEL}"
         self.path = home / "Library/LaunchAgents" / f"{LABEL}.plist"
@@ -83,6 +89,7 @@ class Launchd:
         filled = _filled(job, {"@LMX@": str(executable), "@HOME@": str(self._home)})
         if config is not None:
             filled["ProgramArguments"] += ["--config", str(config)]
+        filled["ExitTimeOut"] += ceil(self._drain_seconds)
         return plistlib.dumps(filled, sort_keys=False).decode()
 
     def load(self) -> None:
@@ -98,7 +105,7 @@ class Launchd:
     def unload(self) -> None:
         if self.standing().loaded:
             _run("launchctl", "bootout", self._target)
-            deadline = time.monotonic() + BOOTOUT_SECONDS
+            deadline = time.monotonic() + self._drain_seconds + BOOTOUT_SECONDS
             while self.standing().loaded:
                 if time.monotonic() > deadline:
                     raise DaemonError(f"{LABEL} does not stop: `launchctl print {self._target}` tells more.")
@@ -118,23 +125,25 @@ class Launchd:
 
 
 class Systemd:
-    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, environ: Mapping[str, str], drain_seconds: float = DRAIN_SECONDS) -> None:
+        self._drain_seconds = drain_seconds
         folder = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
         self.path = folder / "systemd/user" / UNIT
 
     def text(self, executable: Path, config: Path | None) -> str:
         arguments = [str(executable), "serve", *(["--config", str(config)] if config is not None else [])]
-        return template("systemd", UNIT).replace("=@COMMAND@", "=" + " ".join(map(_quoted, arguments)))
+        unit = template("systemd", UNIT).replace("@STOP_SECONDS@", str(STOP_SECONDS + ceil(self._drain_seconds)))
+        return unit.replace("=@COMMAND@", "=" + " ".join(map(_quoted, arguments)))
 
     def load(self) -> None:
         _tried("systemctl", "--user", "reset-failed", UNIT)  # it may have been given up on; else there is nothing to do
         _run("systemctl", "--user", "daemon-reload")
         _run("systemctl", "--user", "enable", UNIT)
-        _run("systemctl", "--user", "restart", UNIT)
+        _run("systemctl", "--user", "restart", UNIT, drain_seconds=self._drain_seconds)
 
     def unload(self) -> None:
         if self.path.exists():
-            _run("systemctl", "--user", "disable", "--now", UNIT)
+            _run("systemctl", "--user", "disable", "--now", UNIT, drain_seconds=self._drain_seconds)
 
     def forget(self) -> None:
         _run("systemctl", "--user", "daemon-reload")
@@ -150,13 +159,15 @@ class Systemd:
         return Standing(facts.get("LoadState") == "loaded", int(pid) if pid.isdigit() and int(pid) else None, state)
 
 
-def manager(home: Path, environ: Mapping[str, str], platform: str = sys.platform) -> Manager:
-    """Of this machine. Raises DaemonError when it has none that we know."""
+def manager(
+    home: Path, environ: Mapping[str, str], platform: str = sys.platform, drain_seconds: float = DRAIN_SECONDS
+) -> Manager:
+    """Of this machine; it lets lmx drain for so long. Raises DaemonError when there is none that we know."""
     command = "launchctl" if platform == "darwin" else "systemctl"
     if shutil.which(command, path=environ.get("PATH")) is None:
         text = f"There is no {command} here: run `lmx serve` under the service manager that this machine has."
         raise DaemonError(text)
-    return Launchd(home) if platform == "darwin" else Systemd(home, environ)
+    return Launchd(home, drain_seconds) if platform == "darwin" else Systemd(home, environ, drain_seconds)
 
 
 def executable() -> Path:
@@ -194,7 +205,7 @@ def uninstall(by: Manager) -> bool:
 
 
 def readiness(url: str) -> dict[str, Any] | None:
-    """What /readyz says, whatever the status; None when nobody answers."""
+    """What /readyz says, whatever the status; None when nobody answers, or something else than lmx."""
     try:
         with DIRECTLY.open(f"{url}/readyz", timeout=ASK_SECONDS) as answer:
             content = answer.read()
@@ -207,7 +218,7 @@ def readiness(url: str) -> dict[str, Any] | None:
         told = json.loads(content)
     except ValueError:
         return None
-    return told if isinstance(told, dict) else None
+    return told if isinstance(told, dict) and "ready" in told else None
 
 
 def template(folder: str, name: str) -> str:
@@ -235,19 +246,19 @@ def _quoted(argument: str) -> str:
     return f'"{plain}"' if plain != argument or any(map(str.isspace, argument)) or "'" in argument else argument
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, drain_seconds: float = DRAIN_SECONDS) -> str:
     """Its output. Raises DaemonError with what it complained about."""
-    ended = _tried(*command)
+    ended = _tried(*command, seconds=drain_seconds + MANAGER_SECONDS)
     if ended.returncode:
         why = " ".join((ended.stderr or ended.stdout).split()) or f"exit code {ended.returncode}"
         raise DaemonError(f"`{' '.join(command)}` failed: {why}")
     return ended.stdout
 
 
-def _tried(*command: str) -> "subprocess.CompletedProcess[str]":
+def _tried(*command: str, seconds: float = DRAIN_SECONDS + MANAGER_SECONDS) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=MANAGER_SECONDS, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except OSError as error:
         raise DaemonError(f"`{command[0]}` cannot be run: {error.strerror}.") from error
     except subprocess.TimeoutExpired:
-        raise DaemonError(f"`{' '.join(command)}` took longer than {MANAGER_SECONDS:g} s.") from None
+        raise DaemonError(f"`{' '.join(command)}` took longer than {seconds:g} s.") from None

@@ -29,12 +29,16 @@ def install(
     """Start lmx now, after a crash, and when you log in. A second time: with other settings."""
     from lmx import daemon
     from lmx.access import unguarded
+    from lmx.config import FILE_VARIABLE, VARIABLES
 
     asked = _config(config, {})  # a mistake in it is told now, and not by a service that does not start
     if problem := unguarded(asked.server.host, asked.keys):
         raise Stop(problem)
-    whole = Path(os.path.abspath(os.path.expanduser(config))) if config is not None else None
-    with _manager() as manager:
+    if unseen := sorted(VARIABLES.keys() & os.environ.keys()):
+        raise Stop(f"The service will not see {', '.join(unseen)}: put that into the config file.")
+    file = config or os.environ.get(FILE_VARIABLE)
+    whole = Path(os.path.abspath(os.path.expanduser(file))) if file is not None else None
+    with _manager(asked.server.drain_seconds) as manager:
         if only_print:
             print(f"# {manager.path}\n{manager.text(daemon.executable(), whole)}", end="")
             return
@@ -49,7 +53,7 @@ def uninstall() -> None:
     """Stop lmx and let nobody start it again."""
     from lmx import daemon
 
-    with _manager() as manager:
+    with _manager(daemon.DRAIN_SECONDS) as manager:
         was_there = daemon.uninstall(manager)
     print("lmx is stopped and uninstalled." if was_there else "lmx is not installed as a daemon.")
 
@@ -64,7 +68,7 @@ def status(
     from lmx import daemon
 
     where = url or own_url(_config(config, {}))
-    with _manager() as manager:
+    with _manager(daemon.DRAIN_SECONDS) as manager:
         standing = manager.standing()
         installed = manager.path.exists()
     answer = daemon.readiness(where)
@@ -95,11 +99,11 @@ def _shown(value: Any) -> str:
 
 
 @contextmanager
-def _manager() -> "Iterator[Manager]":
+def _manager(drain_seconds: float) -> "Iterator[Manager]":
     """Of this machine; what goes wrong with it is one sentence."""
     from lmx import daemon
 
     try:
-        yield daemon.manager(Path.home(), os.environ)
+        yield daemon.manager(Path.home(), os.environ, drain_seconds=drain_seconds)
     except daemon.DaemonError as error:
         raise Stop(str(error), error.code) from None

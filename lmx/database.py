@@ -1,12 +1,13 @@
 """A SQLite file of the user's own, of one schema. Everything here may block."""
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 
 
 class WrongVersionError(Exception):
-    """The file was written by an lmx with another schema."""
+    """The file was written by an lmx with another schema, or by something else."""
 
 
 def opened(path: Path, schema: str, version: int) -> sqlite3.Connection:
@@ -34,11 +35,18 @@ def _prepare(db: sqlite3.Connection, schema: str, version: int) -> None:
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
-    found = number(db, "PRAGMA user_version")
-    if found == 0:
+    found, tables = number(db, "PRAGMA user_version"), _tables(db)
+    if found == 0 and not tables:
         db.executescript(f"BEGIN; {schema} COMMIT;")
     elif found != version:
         raise WrongVersionError(f"it has schema {found}, not {version}")
+    elif lost := set(re.findall(r"CREATE TABLE (\w+)", schema)) - tables:
+        raise WrongVersionError(f"it has no table {', '.join(sorted(lost))}")
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    return {name for (name,) in found}
 
 
 def damaged(error: Exception) -> bool:

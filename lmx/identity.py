@@ -9,6 +9,9 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import msgspec
+from msgspec.structs import replace
+
 from lmx import __version__
 from lmx.machines.types import BackendName, ModelSpec
 
@@ -28,8 +31,8 @@ def host() -> str:
 def quarantine_key(spec: ModelSpec) -> str:
     """By the names, sizes and times of the model's files, its settings, and the versions of all that runs it."""
     libraries = (f"{name} {_version(name)}" for name in LIBRARIES[spec.backend])
-    settings = f"{spec.kv_type} {spec.kv_layout} {spec.flash_attention} {spec.context} {spec.slots} {spec.script}"
-    paths = (spec.path, spec.draft, spec.chat_template, *(adapter.path for adapter in spec.adapters))
+    settings = msgspec.json.encode(replace(spec, name="", pinned=False, keep_alive_seconds=0.0)).decode()
+    paths = (spec.path, spec.draft, spec.mmproj, spec.chat_template, *(adapter.path for adapter in spec.adapters))
     files = (line for path in paths if path for line in _listed(Path(path)))
     return sha256("\0".join((host(), *libraries, settings, *files)).encode()).hexdigest()
 

@@ -81,7 +81,11 @@ def every(path: Path, wanted: Filter = ALL) -> Iterator[Entry]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
+    if not there:
         raise UnreadableError(f"{path} does not exist: there is no journal.")
     try:
         db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2.0)

@@ -67,7 +67,7 @@ class StateFile:
     def read(self, *, strict: bool = False) -> Found:
         """The latest generation that is whole; an empty state when none is.
 
-        What is damaged is moved aside. `strict`: when nothing whole is left it stays, and StateLost is raised.
+        What is damaged is moved aside, if it can be. `strict`: when nothing whole is left it stays: StateLost.
         """
         damage: dict[Path, str] = {}
         state = None
@@ -81,10 +81,10 @@ class StateFile:
         what = " and ".join(f"{path} is damaged ({why})" for path, why in damage.items())
         if state is None and strict:
             raise StateLost(f"{what}: put a copy back, move it away, or set strict_state to false.")
-        for path in damage:
-            move_aside(path)
+        moved = [move_aside(path) for path in damage]
+        where = "moved aside" if all(moved) else "it cannot be moved aside"
         rest = "its previous generation is used" if state is not None else "lmx starts without what it remembered"
-        return Found(state or RuntimeState(), f"{what}: moved aside, {rest}.")
+        return Found(state or RuntimeState(), f"{what}: {where}, {rest}.")
 
 
 class Lock:
@@ -158,9 +158,11 @@ def read_regular(path: Path) -> bytes:
         os.close(fd)
 
 
-def move_aside(path: Path) -> None:
-    """To `NAME.bad-TIME` (unix time, milliseconds) beside it; in a folder that cannot be written it stays."""
+def move_aside(path: Path) -> bool:
+    """To `NAME.bad-TIME` (unix time, milliseconds) beside it; False: in a folder that cannot be written it stays."""
     try:
         path.rename(path.with_name(f"{path.name}.bad-{time.time_ns() // 1_000_000}"))
     except OSError as error:
         structlog.get_logger().warning("state_not_moved", path=str(path), error=str(error))
+        return False
+    return True

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 USAGE = 64
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; default: ~/.lmx/config.toml, if any.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; else LMX_CONFIG, ~/.lmx/config.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -39,8 +39,10 @@ def config(file: Path | None, flags: Mapping[str, object]) -> "Config":
 
 def own_url(config: "Config") -> str:
     """Where a server with this config is reached from here; one that listens everywhere, on loopback."""
+    from lmx.access import authority
+
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+    return f"http://{authority(host, config.server.port)}"
 
 
 def client(url: str, file: Path | None) -> Client:

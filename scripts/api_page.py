@@ -59,10 +59,12 @@ wrong later is an event with the same envelope, and then the stream ends.
 | `Idempotency-Key` | sent again as a retry, a request takes the place of the one before, which ends with 409 |
 | `x-stainless-retry-count` | how often it was sent before; OpenAI's and Anthropic's clients send it |
 | `X-Request-ID` | a name for the log, told again in the reply |
+| `anthropic-version` | `/v1/models` comes in Anthropic's pages, and errors are Anthropic's on every route |
+| `anthropic-beta` | `fine-grained-tool-streaming-…` streams all inputs as they are written; others change nothing |
 
 | of a reply | |
 |---|---|
-| `x-request-id` | the name in the log; `request-id` on Anthropic's routes too |
+| `x-request-id` | the name in the log; `request-id` too on Anthropic's routes and to its clients |
 | `x-lmx-model` | which model served it, where that was known |
 | `Retry-After` | seconds after which it is worth to try again; with every 503, and with a 429 |
 | `x-should-retry: false` | to try again would be in vain |

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from lmx.access import Keys, is_loopback, unguarded
+from lmx.access import Keys, authority, is_loopback, unguarded
 from lmx.cli import run
 from lmx.config import ConfigError, load
 
@@ -32,6 +32,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "lmx.toml"
+
+
+def test_an_address_is_told_as_urls_have_it() -> None:
+    """What lmx says that it listens on can be copied into a client, also when it is IPv6."""
+    assert authority("127.0.0.1", 1234) == "127.0.0.1:1234"
+    assert authority("::1", 1234) == "[::1]:1234"
 
 
 def test_keys_come_from_the_file_or_from_variables(file: Path) -> None:

@@ -16,6 +16,8 @@ from lmx import __version__
 from lmx.cli import run
 
 LMX = str(Path(sys.executable).with_name("lmx"))
+UNSEEN = "/" + "x" * 300
+"""A path of which nobody can even be told whether it is there, as of one in a folder that others may not look into."""
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +71,11 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (("adapt", "m", "a.gguf=nan"), "a.gguf=nan: expected PATH or PATH=SCALE."),
         (("diagram", "nope"), "There is no machine nope, expected one of model, loader,"),
         (("diagram", "model", "--state", "nope"), "nope"),
+        (("serve", "--model", UNSEEN), f"{UNSEEN} cannot be read (File name too long): check its permissions."),
+        (("journal", "--file", UNSEEN), f"{UNSEEN} cannot be read: File name too long."),
+        (("replay", UNSEEN), f"{UNSEEN} cannot be read: File name too long."),
+        (("bench", UNSEEN), f"{UNSEEN} cannot be read (File name too long): check its permissions."),
+        (("adapt", "m", f"{UNSEEN}=much"), "expected PATH or PATH=SCALE."),
     ],
 )
 def test_a_mistake_of_the_user_is_one_sentence(
@@ -79,6 +86,16 @@ def test_a_mistake_of_the_user_is_one_sentence(
     assert code == 64
     assert said.startswith("lmx: ")
     assert complaint in said
+
+
+@pytest.mark.parametrize("command", ["serve", "ps"])
+def test_a_usual_config_that_cannot_be_looked_at_is_not_passed_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The home folder may be somebody else's: what is set there is unknown, and not the defaults. No traceback."""
+    monkeypatch.setenv("HOME", UNSEEN)
+    complaint = f"lmx: {UNSEEN}/.lmx/config.toml: the config file cannot be read: File name too long.\n"
+    assert told(capsys, command) == (64, complaint)
 
 
 def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,8 +175,11 @@ class Machines(BaseHTTPRequestHandler):
 def test_ps_shows_what_a_model_costs_and_saves(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory, reused share and speculation as people read them, empty for a model that is not loaded; JSON has all."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """Memory, reused share and speculation as people read them, empty for a model that is not loaded; JSON has all.
+
+    A model is one line and no name is cut, however narrow the terminal: scripts look for them.
+    """
+    monkeypatch.setenv("COLUMNS", "40")
     with HTTPServer(("127.0.0.1", 0), Machines) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
@@ -174,6 +194,34 @@ def test_ps_shows_what_a_model_costs_and_saves(
     first, second = json.loads(capsys.readouterr().out)
     assert (first["speculation"], first["memory"]) == ("off: mlx-lm has none", 1_530_000_000)
     assert second["memory"] is None
+
+
+class Stranger(Machines):
+    """Answers 200 to what it does not know, as another server that is often found on port 1234."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"error": "Unexpected endpoint or method.", "data": []}')
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("ps",), ("chat",), ("load", "m"), ("swap", "a", "m")], ids=lambda words: words[0]
+)
+def test_another_server_is_told_as_such(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    """One sentence and exit code 1, not a fault of lmx."""
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        code, said = told(capsys, *arguments, "--url", url)
+        server.shutdown()
+    assert code == 1
+    assert said.startswith(
+        f"lmx: {url} offers no model." if arguments == ("chat",) else f"lmx: What answers at {url} is"
+    )
 
 
 class Adapted(BaseHTTPRequestHandler):
@@ -212,11 +260,36 @@ def test_adapt_sends_whole_paths_and_scales(
     assert capsys.readouterr().out.splitlines()[0] == "org/m is ready."
 
 
+class Swapped(Adapted):
+    """Keeps what it is asked apart from the others'."""
+
+    asked: ClassVar[list[tuple[str, object]]] = []
+
+
+def test_swap_says_what_the_alias_means_now(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the state of the alias: that no person asked for."""
+    with HTTPServer(("127.0.0.1", 0), Swapped) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert run(["swap", "fast", "org/m", "--url", f"http://127.0.0.1:{server.server_port}"]) == 0
+        server.shutdown()
+    assert Swapped.asked == [("/admin/aliases/fast", {"model": "org/m"})]
+    assert capsys.readouterr().out == "fast means org/m.\n"
+
+
 @pytest.mark.parametrize(("form", "part"), [("mermaid", "stateDiagram"), ("dot", "digraph"), ("table", "| ")])
 def test_a_machine_is_drawn_without_a_server(capsys: pytest.CaptureFixture[str], form: str, part: str) -> None:
     """In the three formats that python-statemachine knows."""
     assert run(["diagram", "model", "--format", form, "--state", "ready"]) == 0
     assert part in capsys.readouterr().out
+
+
+def test_the_help_names_every_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the message for a wrong name does."""
+    names = told(capsys, "diagram", "nope")[1].partition("one of ")[2].rstrip(".\n").split(", ")
+    run(["diagram", "--help"])
+    helped = capsys.readouterr().out
+    assert len(names) > 5
+    assert [name for name in names if name not in helped] == []
 
 
 @pytest.mark.slow

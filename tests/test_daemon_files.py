@@ -126,8 +126,21 @@ def test_the_time_to_stop_is_longer_than_lmx_takes(plist: dict[str, Any]) -> Non
 
     unloading = ServerMachine.deadlines["unloading"].seconds
     longest = Config().server.drain_seconds + unloading + 2
+    assert Config().server.drain_seconds == daemon.DRAIN_SECONDS
     assert plist["ExitTimeOut"] > longest
     assert seconds(unit()["Service"]["TimeoutStopSec"]) > longest
+
+
+def test_the_time_to_stop_grows_with_the_drain_that_is_set(
+    home: Path, stand_in: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Requests may finish for `server.drain_seconds` under a service manager, too: no SIGKILL at its half."""
+    stand_in("systemctl", "")
+    (home / "c.toml").write_text("server.drain_seconds = 120.5")
+    assert run(["daemon", "install", "--print", "--config", str(home / "c.toml")]) == 0
+    if sys.platform == "linux":
+        assert "\nTimeoutStopSec=136\n" in capsys.readouterr().out
+    assert plistlib.loads(Launchd(home, 120.5).text(LMX, None).encode())["ExitTimeOut"] == 151
 
 
 def test_launchd_is_told_in_order(home: Path, stand_in: Make) -> None:
@@ -315,6 +328,24 @@ def test_a_bad_config_is_told_before_anything_is_written(
     assert systemctl.calls() == []
 
 
+def test_what_the_service_would_not_see_is_refused(
+    home: Path, stand_in: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables of this shell are not the service's, which would end with 64 without a key. LMX_CONFIG is a path."""
+    systemctl = stand_in("systemctl", "")
+    monkeypatch.setenv("LMX_KEYS_INFERENCE", "a-long-secret")
+    monkeypatch.setenv("LMX_HOST", "0.0.0.0")
+    assert run(["daemon", "install"]) == 64
+    assert "The service will not see LMX_HOST, LMX_KEYS_INFERENCE:" in capsys.readouterr().err
+    assert systemctl.calls() == []
+    monkeypatch.delenv("LMX_KEYS_INFERENCE")
+    monkeypatch.delenv("LMX_HOST")
+    (home / "c.toml").write_text("")
+    monkeypatch.setenv("LMX_CONFIG", str(home / "c.toml"))
+    assert run(["daemon", "install", "--print"]) == 0
+    assert f"serve --config {home}/c.toml\n" in capsys.readouterr().out
+
+
 def test_a_machine_without_a_manager_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -348,6 +379,15 @@ class Ready(BaseHTTPRequestHandler):
         pass
 
 
+class Stranger(Ready):
+    """Another server that answers with JSON."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"error": "Unexpected endpoint or method."}')
+
+
 class Babble(BaseRequestHandler):
     """Something else has the port."""
 
@@ -356,10 +396,10 @@ class Babble(BaseRequestHandler):
         self.request.sendall(b"no HTTP at all\r\n\r\n")
 
 
-def test_who_speaks_no_http_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_lmx_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """No traceback; and no proxy is asked for what is on this machine."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    for handler, known in ((Babble, False), (Ready, True)):
+    for handler, known in ((Babble, False), (Stranger, False), (Ready, True)):
         with HTTPServer(("127.0.0.1", 0), cast("Any", handler)) as server:
             thread = threading.Thread(target=server.handle_request)
             thread.start()

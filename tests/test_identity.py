@@ -28,13 +28,19 @@ def test_a_changed_file_setting_or_library_ends_a_quarantine(tmp_path: Path) -> 
     spec = ModelSpec(name="m", path=str(folder), backend="mlx")
     keys = [quarantine_key(spec), quarantine_key(replace(spec, kv_type="q8_0"))]
     keys.append(quarantine_key(replace(spec, adapters=(Adapter(str(tmp_path / "lora")),))))
+    keys.append(quarantine_key(replace(spec, adapters=(Adapter(str(tmp_path / "lora"), 0.5),))))
     keys.append(quarantine_key(replace(spec, backend="llama_cpp")))
+    keys.append(quarantine_key(replace(spec, speculation="off")))
+    projector = tmp_path / "mmproj.gguf"
+    for content in (b"bad", b"good"):
+        projector.write_bytes(content)
+        keys.append(quarantine_key(replace(spec, mmproj=str(projector))))
     weights.write_bytes(b"xx")
     keys.append(quarantine_key(spec))
     (folder / "config.json").write_bytes(b"{}")
     keys.append(quarantine_key(spec))
     assert len(set(keys)) == len(keys)
-    assert quarantine_key(spec) == quarantine_key(replace(spec, name="n")) == keys[-1]
+    assert quarantine_key(spec) == quarantine_key(replace(spec, name="n", pinned=True)) == keys[-1]
 
 
 def test_it_can_be_asked_of_a_model_that_is_not_there(tmp_path: Path) -> None:

@@ -145,6 +145,17 @@ def test_another_schema_is_moved_aside(path: Path) -> None:
     assert reasons(every(path)) == ["number 5"]
 
 
+@pytest.mark.parametrize("harm", ["DROP TABLE entries", "PRAGMA user_version = 0"])
+def test_a_file_without_its_tables_is_moved_aside(path: Path, harm: str) -> None:
+    """No restart would mend it: a new one is begun."""
+    write(path, [moved()])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(harm)
+    write(path, [moved(5)])
+    assert reasons(every(path)) == ["number 5"]
+    assert path.with_name("journal.db.broken").exists()
+
+
 def test_a_place_that_cannot_be_written_is_tried_again(path: Path) -> None:
     """The error is reported once, taken back when all is well, and what waited is written."""
     path.parent.write_text("a file where the folder should be")

@@ -276,6 +276,7 @@ def test_a_folder_that_cannot_be_had_is_no_reason_not_to_serve(tmp_path: Path) -
         past = recover(hopeless)
         assert past.lock is None
         assert past.state == RuntimeState()
+        assert ": moved aside" not in past.recovered  # nothing can be moved there
         with pytest.raises(OSError, match=r".") as caught:
             past.store.save(NEW)
         assert caught.value.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT)

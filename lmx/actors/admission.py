@@ -111,11 +111,8 @@ class AdmissionActor(MachineActor[admission.Message]):
             case admission.Declined():
                 self._fallbacks.declined(message)
                 self._weigh()
-            case admission.Route(alias, means):
-                self._routes[alias] = message
-                self._dispatcher.route(alias, means, self._leases.groups())
-                self._look_at_all()
-                self._weigh()
+            case admission.Route():
+                self._reroute(message)
             case admission.SetPressure(shedding):
                 self._pressed = shedding
                 self._dispatcher.press(shedding)
@@ -207,6 +204,12 @@ class AdmissionActor(MachineActor[admission.Message]):
         group, now = lease.group, self.house.clock.monotonic()
         self._places.leave(group.client, group.model, lease.ask.generation, group.place or lease.seq, now)
 
+    def _reroute(self, route: admission.Route) -> None:
+        self._routes[route.alias] = route
+        self._dispatcher.route(route.alias, route.model, self._leases.groups())
+        self._look_at_all()
+        self._weigh()
+
     def _look_at_all(self) -> None:
         now = self.house.clock.monotonic()
         for group in self._leases.groups():
@@ -268,8 +271,8 @@ class AdmissionActor(MachineActor[admission.Message]):
         self._server = reply_to
         self.feed("drain", f"{self._leases.requests} requests are in flight")
         for group in self._leases.groups():
-            if not group.begun and group.verdict is None:
-                self._conclude(group, client.Refused(rules.DRAINING))
+            if (verdict := group.at_drain()) is not None:
+                self._conclude(group, verdict)
         self._weigh()
 
     def _weigh(self) -> None:

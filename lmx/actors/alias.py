@@ -127,6 +127,8 @@ class AliasActor(MachineActor[alias.Message]):
             self.feed("no_room", f"{name} does not fit beside {self._means}: {reason}")
         elif name == self._wanted and where in ("loading", "filling"):
             self.feed("new_failed", f"{name} did not become ready: {reason}")
+        elif name == self._old and where in ("draining", "emptying"):
+            self.feed("old_gone", f"{name} stays: {reason}")
         elif name == self._means and where == "reverting":
             self.feed("old_failed", f"{name} did not become ready again: {reason}")
 

@@ -136,6 +136,7 @@ class MachineActor(Actor[M]):
         self.house = house
         self._late = late
         self._generation = 0
+        self._due = 0.0
         self._scribe = Scribe(name, house.journal, house.clock, strict=house.strict)
 
     @abstractmethod
@@ -175,9 +176,18 @@ class MachineActor(Actor[M]):
             limit = f" for {deadline.seconds:g} s" if deadline is not None and deadline.event == event else ""
             self.feed(event, f"It was {state}{limit}.")
 
+    def extend_deadline(self, seconds: float) -> None:
+        """The present state may last so much longer; what else was scheduled in it is dropped."""
+        deadline = self.machine.deadline()
+        if deadline is not None:
+            self._generation += 1
+            self._due += seconds
+            self.schedule(max(0.0, self._due - self.house.clock.monotonic()), deadline.event)
+
     def _set_deadline(self) -> None:
         deadline = self.machine.deadline()
         if deadline is not None:
+            self._due = self.house.clock.monotonic() + deadline.seconds
             self.schedule(deadline.seconds, deadline.event)
 
     def decide(self, policy: Callable[P, R], *args: P.args, **inputs: P.kwargs) -> R:

@@ -130,7 +130,7 @@ class Canary:
         self._goldens = dict(dossier.goldens)
         self._answered_at = 0
         self._opening = 0
-        self._quiet_since = 0.0
+        self._quiet_since = self._began = self._due = 0.0
 
     def loaded(self, spec: ModelSpec, info: ModelInfo) -> None:
         """A worker has the model, as `spec` says."""
@@ -144,11 +144,11 @@ class Canary:
         assert self._info is not None
         record = self._record if self._bare else None  # which is of the bare model
         asked = canary.song(record, self._info, brief=brief)
-        began = self._house.clock.monotonic()
+        self._began = self._house.clock.monotonic()
 
         def heard(answers: tuple[Heard, ...]) -> None:
             self._next_id, self._run = run.next_id, None
-            done(self._judged(record, answers, self._house.clock.monotonic() - began))
+            done(self._judged(record, answers, self._house.clock.monotonic() - self._began))
 
         run = CanaryRun(asked, self._next_id, self._send, heard)
         self._run = run
@@ -159,11 +159,19 @@ class Canary:
         if self._run is None:
             number = self._next_id
             self.sing(done, brief=brief)
+            self._due = self._house.clock.monotonic() + OVERDUE_SECONDS
             self._house.timers.after(OVERDUE_SECONDS, self._owner, model.SongOverdue(number))
 
+    def overslept(self, seconds: float) -> None:
+        """So long the main process did not run: that is no time of a song that goes on."""
+        if self._run is not None:
+            now = self._house.clock.monotonic()
+            self._began, self._due = min(self._began + seconds, now), self._due + seconds
+            self._house.timers.after(max(SOONEST, self._due - now), self._owner, model.SongOverdue(self._next_id))
+
     def is_overdue(self, run: int) -> bool:
-        """Whether song number `run` still goes on."""
-        return self._run is not None and self._next_id == run
+        """Whether song number `run` still goes on, and has had its time."""
+        return self._run is not None and self._next_id == run and self._due <= self._house.clock.monotonic()
 
     def stop(self) -> None:
         """A request has come, or the worker is gone: what was being sung tells nothing."""

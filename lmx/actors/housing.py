@@ -10,6 +10,9 @@ from lmx.actors.serving import SHUT, Serving
 from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
 
 STOP_LOADING_SECONDS = 1.0
+WANTED = Refusal(RefusalKind.MODEL_UNLOADED, "Somebody else wants it loaded.")
+RELOADABLE = ("queued", "backoff", "failed", "quarantined", "killed", "unkillable")
+"""States without a worker that somebody wants, and in which somebody may want one."""
 
 
 class Housing(Serving):
@@ -17,7 +20,8 @@ class Housing(Serving):
 
     def _load(self, by_admin: bool, reply_to: Ref[caller.Reply] | None) -> None:
         self._callers.add("ready", reply_to)
-        self._kept, self._retiring = True, None
+        self._kept = True
+        self._stays()
         state = self.machine.current
         if self._shut:
             self._callers.refuse(SHUT)
@@ -56,7 +60,7 @@ class Housing(Serving):
             self.feed("drain", "Its adapters change.")
             self._load(True, ask.reply_to)
             self._settle()
-        elif self.machine.current in ("queued", "backoff", "failed", "quarantined") or self._callers.wait_for("ready"):
+        elif self.machine.current in RELOADABLE or self._callers.wait_for("ready"):
             self.sequences.fail(Failure(FailureKind.ABORTED, "Its adapters change."), begun_only=True)
             self._load(True, ask.reply_to)
         else:
@@ -97,7 +101,7 @@ class Housing(Serving):
         self.house.state.tell(state.ModelLoaded(self.spec.name))
         self.note(held_back=None)
         self._canary.opened()
-        self._ready_since = self.house.clock.monotonic()
+        self._ready_since, self._ready_until = self.house.clock.monotonic(), None
         self._wish.loaded()
         self._kept = False
         self._callers.settle("ready")
@@ -131,9 +135,15 @@ class Housing(Serving):
             self.feed("drained", "Nothing runs any more.")
 
     def _retire(self) -> None:
-        if self._retiring is not None:
-            retiring, self._retiring = self._retiring, None
-            self._unload(retiring, "Another model takes its place.")
+        retiring, self._retiring = self._retiring, ()
+        for reply_to in retiring:
+            self._unload(reply_to, "Another model takes its place.")
+
+    def _stays(self) -> None:
+        """Somebody wants it loaded: who wants it gone need not wait for that."""
+        retiring, self._retiring = self._retiring, ()
+        for reply_to in retiring:
+            reply_to.tell(caller.Refused(self.spec.name, WANTED))
 
     def _rest(self) -> None:
         """Nothing is served: from now on the model may have to go, for others or for its age."""

@@ -7,9 +7,12 @@ from typing import Literal
 from lmx.actors.lane import Lane
 from lmx.actors.messages import admission
 from lmx.actors.messages.client import Failed, Refused
+from lmx.machines.admission import DRAINING
 from lmx.machines.concurrency import Concurrency
 from lmx.machines.queue import Charge
-from lmx.machines.types import Generation, Priority, Refusal
+from lmx.machines.types import Failure, FailureKind, Generation, Priority, Refusal
+
+LOADING = Failure(FailureKind.ABORTED, "The server is shutting down, and the model was not loaded yet.")
 
 
 @dataclass(slots=True)
@@ -41,6 +44,14 @@ class Group:
     def waits(self) -> bool:
         """A sequence of it does."""
         return any(lease.phase == "waiting" for lease in self.leases.values())
+
+    def at_drain(self) -> Refused | Failed | None:
+        """How it ends when the server is to stop; None: what runs may finish. No load is waited for."""
+        if self.verdict is not None or self.spoke:
+            return None
+        if not self.begun:
+            return Refused(DRAINING)
+        return Failed(LOADING) if self.lane.concurrency is None else None
 
 
 @dataclass(slots=True)

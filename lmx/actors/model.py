@@ -7,8 +7,7 @@ from msgspec.structs import replace
 from lmx.actors import metrics
 from lmx.actors.housing import Housing
 from lmx.actors.messages import model, state
-from lmx.machines import frames
-from lmx.machines import model as life
+from lmx.machines import frames, life
 from lmx.machines.base import Effect
 
 
@@ -30,7 +29,7 @@ class ModelActor(Housing):
             case model.Lease(by, held):
                 self._wish.leased(by, held)
             case model.Retire(reply_to):
-                self._retiring = reply_to
+                self._retiring += (reply_to,)
                 self._settle()
             case model.Adapt():
                 self._adapt(message)
@@ -81,7 +80,8 @@ class ModelActor(Housing):
                 if self._seat.holds(worker):
                     self._look()
             case model.StateTimedOut(generation, event):
-                self.timed_out(generation, event)
+                if event != "survived" or self._seat.is_taken:
+                    self.timed_out(generation, event)
             case _:
                 assert_never(fact)
 
@@ -101,16 +101,17 @@ class ModelActor(Housing):
             case life.RefuseWaiting(refusal):
                 self._turnstile.refuse(refusal)
                 self.sequences.refuse_waiting(refusal)
-                self._callers.refuse(refusal)
+                (self._callers.abandon if self.machine.current == "unkillable" else self._callers.refuse)(refusal)
                 self._note_in_flight()
             case life.Open():
                 self._open()
             case life.StopTaking():
+                self._ready_until = self.house.clock.monotonic()
                 self._turnstile.close()
             case life.Closed():
                 self._closed()
-            case life.Schedule(seconds, event):
-                self._restarts += 1
+            case life.Schedule(seconds, event, restart):
+                self._restarts += restart
                 self.note(restarts=self._restarts, retry_at=self.house.clock.time() + seconds)
                 self.schedule(seconds, event)
             case life.SpawnWorker():
@@ -132,15 +133,25 @@ class ModelActor(Housing):
             self._facts.started(self._seat.take(self.myself))
             self._pulse.begin()
         except OSError as error:
-            self._died("exit", f"The worker process could not be started: {error}.")
+            self._not_started(f"The worker process could not be started: {error}.")
         else:
             self._seat.send(frames.Load(self.spec))
 
     def _look(self) -> None:
-        if self._ready_since is not None:
-            self._deaths.healthy(self.house.clock.monotonic() - self._ready_since)
-        if stuck := self._pulse.tick(self.machine.current):
+        stuck, served = self._pulse.tick(self.machine.current), self._served()
+        self._deaths.healthy(served)
+        if self._pulse.overslept:
+            self._give_time(self._pulse.overslept)
+        if stuck:
             self.feed("wedged", stuck)
+        elif self._is_idle() and (reason := self._slots.why_recycle(served)):
+            self._recycle(reason)
+
+    def _give_time(self, seconds: float) -> None:
+        """The main process did not run, and perhaps nobody did: that is no time of those who have a deadline."""
+        self._canary.overslept(seconds)
+        if self.machine.current in ("loading", "warming", "canary", "draining", "killed"):
+            self.extend_deadline(seconds)
 
     def _reported(self, report: frames.Report) -> None:
         self._pulse.hear(report)
@@ -169,10 +180,8 @@ class ModelActor(Housing):
 
     def _measured(self, telemetry: frames.Telemetry) -> None:
         self._wish.measured(telemetry.memory.process)
-        if self._is_idle() and self._ready_since is not None:
-            ready = self.house.clock.monotonic() - self._ready_since
-            if reason := self._keeping.drift(telemetry, ready):
-                self._recycle(reason)
+        if self._is_idle() and (reason := self._keeping.drift(telemetry, self._served())):
+            self._recycle(reason)
 
     def _sang(self, error: str) -> None:
         self.sequences.doubtful = False
@@ -193,11 +202,19 @@ class ModelActor(Housing):
 
     def _died(self, cause: model.Cause, detail: str) -> None:
         metrics.WORKER_EXITS.labels(self.spec.name, cause).inc()
-        if self.machine.current not in ("unloading", "failed", "quarantined", "queued", "unloaded"):
-            self._deaths.died(cause, detail)
-        now = self.house.clock.monotonic()
-        healthy = now - self._ready_since if self._ready_since is not None else 0.0
+        state, served = self.machine.current, self._served()
         self._ready_since = None
-        if cause == "oom" and self.machine.current == "ready":  # not again at the same size
-            self.spec = replace(self.spec, slots=max(1, self.spec.slots - 1))
-        self.feed("worker_exited", detail, now=now, chance=self._random.random(), healthy=healthy)
+        if cause == "unstarted" and state == "loading":
+            self._not_started(detail)
+            return
+        if not self.machine.unwanted and state not in ("failed", "quarantined", "queued", "unloaded"):
+            self._deaths.died(cause, detail)
+        oom = cause == "oom" and state in ("ready", "draining")  # not again at the same size
+        self.spec = replace(self.spec, slots=self._slots.after(oom=oom, served=served))
+        now, chance = self.house.clock.monotonic(), self._random.random()
+        self.feed("worker_exited", detail, now=now, chance=chance, healthy=served)
+
+    def _not_started(self, detail: str) -> None:
+        if not self.machine.unstarted:
+            self.log.warning("worker_not_started", model=self.spec.name, reason=detail)
+        self.feed("not_started", detail, chance=self._random.random())

@@ -41,6 +41,8 @@ class Pulse:
         self._probe = 0
         self._probed_at: float | None = None
         self._standing = 0.0
+        self.overslept = 0.0
+        """Seconds of the monotonic clock in which the main process did not run, before the latest tick."""
         self._ticked_at = self._heard_at = self._beat_at = house.clock.monotonic()
         self._lagged = self._lag
 
@@ -65,7 +67,7 @@ class Pulse:
     def tick(self, state: str) -> str:
         """Look at the worker of a model in `state`; once it is found stuck, a sentence that says so."""
         self._set_timer()
-        if self._overslept():
+        if self._is_late():
             self._forget()
         if state not in SEATED:
             return ""
@@ -99,11 +101,13 @@ class Pulse:
             loading=state not in LIVING,
         )
 
-    def _overslept(self) -> bool:
+    def _is_late(self) -> bool:
         """Whether this tick came late: by the monotonic clock, or by the other one, which goes on in sleep."""
         clock, tick = self._house.clock, self._patience.tick
         before, lag, self._ticked_at, self._lagged = self._ticked_at, self._lagged, clock.monotonic(), self._lag
-        return max(self._ticked_at - before - tick, self._lagged - lag) > self._patience.late
+        late = self._ticked_at - before - tick
+        self.overslept = late if late > self._patience.late else 0.0
+        return max(late, self._lagged - lag) > self._patience.late
 
     @property
     def _lag(self) -> float:

@@ -3,8 +3,7 @@
 from lmx.actors.messages import model
 from lmx.actors.messages.ref import Ref
 from lmx.actors.ports import Launcher, Worker
-from lmx.machines import frames
-from lmx.machines import model as life
+from lmx.machines import frames, life
 from lmx.machines.base import Effect
 from lmx.machines.liveness import Condition
 

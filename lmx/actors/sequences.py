@@ -166,7 +166,7 @@ class Sequences:
                 self.embedded(report)
             case frames.Rendered(wire, tokens, text):
                 if sequence := self._known(wire):
-                    self._answered(sequence, client.Rendered(tokens, text))
+                    self._answered(sequence, client.Rendered(tokens, text, self.name))
         return True
 
     def accepted(self, report: frames.Accepted) -> None:
@@ -201,7 +201,7 @@ class Sequences:
             self._finished(sequence, frames.Finish("error", report.error))
             return
         sequence.prompt_tokens = sum(report.tokens)
-        self._answered(sequence, client.Embedded(report.vectors, report.width, report.tokens))
+        self._answered(sequence, client.Embedded(report.vectors, report.width, report.tokens, self.name))
 
     def refuse(self, seq: int, refusal: Refusal) -> None:
         sequence = self._live.get(seq)

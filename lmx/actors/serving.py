@@ -18,13 +18,14 @@ from lmx.actors.ports import Launcher, Scales
 from lmx.actors.pulse import Pulse
 from lmx.actors.seat import Seat
 from lmx.actors.sequences import Sequences
+from lmx.actors.slots import Slots
 from lmx.actors.turnstile import Turnstile
 from lmx.actors.ward import Ward
 from lmx.actors.wish import Wish
 from lmx.machines import frames
-from lmx.machines import model as life
 from lmx.machines.canary import Record
 from lmx.machines.liveness import USUAL, Patience
+from lmx.machines.model import ModelMachine
 from lmx.machines.suspects import Suspects, judge
 from lmx.machines.types import Failure, FailureKind, ModelSpec, Refusal, RefusalKind
 
@@ -35,7 +36,7 @@ SHUT = Refusal(RefusalKind.DRAINING, "The server is shutting down.", 5.0)
 class Serving(MachineActor[model.Message]):
     """The first of three layers of a model's actor: what it consists of, and its sequences."""
 
-    machine: life.ModelMachine
+    machine: ModelMachine
 
     def __init__(
         self,
@@ -61,27 +62,30 @@ class Serving(MachineActor[model.Message]):
         self._suspects = Suspects()
         self._facts = Facts(spec.name, self.note)
         self._pulse = Pulse(house, self.myself, self._seat, patience, self.decide)
+        self._slots = Slots(spec.slots, self.note, self.decide)
         self._deaths = Deaths(spec.name, self.note, self.log)
         self._canary = Canary(house, dossier, record, self.myself, self.log, self.note, self.decide, self._seat.send)
         self._ward = Ward(spec.name, house, self.note, dossier)
         barred = dossier.quarantine
-        self._heir = life.ModelMachine.in_quarantine(barred.reason) if barred is not None else life.ModelMachine()
+        self._heir = ModelMachine.in_quarantine(barred.reason) if barred is not None else ModelMachine()
         self._restarts = 0
         self._shut = False
 
-    def make_machine(self) -> life.ModelMachine:
+    def make_machine(self) -> ModelMachine:
         return self._heir
 
     def set_up(self) -> None:
         self._kept = False
         """Somebody who does not wait wants it loaded: not even a turn in the loader's queue is given up."""
-        self._retiring: Ref[caller.Reply] | None = None
+        self._retiring: tuple[Ref[caller.Reply], ...] = ()
+        """Who wants it gone as soon as it serves nothing."""
         self.sequences = Sequences(self.spec.name, self.house.clock, self._turnstile, self._suspects)
         self._canary.closed()
         self._wish.forget()
         self._wish.in_use(False)
         self._keeping.forget()
         self._ready_since: float | None = None
+        self._ready_until: float | None = None
         super().set_up()
         self._facts.wanted(self.spec)
         self._ward.started()
@@ -94,7 +98,8 @@ class Serving(MachineActor[model.Message]):
         self.sequences.fail(Failure(FailureKind.INTERNAL, LOST.message), begun_only=False)
         self._callers.refuse(LOST)
         self._turnstile.close()
-        self._callers.add("unloaded", self._retiring)
+        for retiring in self._retiring:
+            self._callers.add("unloaded", retiring)
         killed = self._seat.kill()
         if not killed:
             self._wish.withdraw()
@@ -133,7 +138,9 @@ class Serving(MachineActor[model.Message]):
 
     def _ask_loader(self) -> None:
         """A worker that was killed has to be gone first, or its exit would give back what the next one has."""
-        if not self._seat.is_taken:
+        if self._seat.is_taken:
+            self.schedule(ModelMachine.deadlines["killed"].seconds, "survived")
+        else:
             self._wish.make(self.myself)
 
     def _drop(self, seq: int, failure: Failure | None) -> None:
@@ -158,6 +165,13 @@ class Serving(MachineActor[model.Message]):
                 self.log.warning("requests_quarantined", requests=verdict.guilty, of=len(batch))
             self.sequences.interrupt(verdict.guilty, replace(failure, retry=False))
             self._note_in_flight()
+
+    def _served(self) -> float:
+        """Seconds that the present worker has been given something to do, if it was asked for."""
+        if self._ready_since is None:
+            return 0.0
+        until = self.house.clock.monotonic() if self._ready_until is None else self._ready_until
+        return until - self._ready_since
 
     def _note_in_flight(self) -> None:
         self.note(in_flight=len(self.sequences))

@@ -13,7 +13,11 @@ from lmx.bench.wire import BenchError
 
 def measure(model: Path, only: str, rounds: int, threads: int, out: Path | None, *, as_json: bool) -> None:
     """Print what was found; progress goes to stderr. Raises BenchError when lmx cannot do all of it."""
-    if not model.exists():
+    try:
+        there = model.exists()
+    except OSError as error:
+        raise BenchError(f"{model} cannot be read ({error.strerror}): check its permissions.") from error
+    if not there:
         raise BenchError(f"{model} does not exist: give the path of a .gguf file or of an mlx-lm folder.")
     progress = Console(stderr=True, highlight=False)
     names = chosen(only, USERS)

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-Cause = Literal["exit", "killed", "signal", "oom", "gpu", "protocol", "wedge"]
+Cause = Literal["exit", "killed", "signal", "oom", "gpu", "protocol", "wedge", "unstarted"]
 
 OOM = re.compile(
     r"out of memory|OutOfMemory|insufficient memory|MemoryError|bad_alloc|cudaErrorMemoryAllocation"
@@ -13,6 +13,8 @@ OOM = re.compile(
     re.IGNORECASE,
 )
 GPU = re.compile(r"command ?buffer|\bMTL|\[METAL\]|\bmetal\b|IOGPU|\bCUDA|cudaError|cuBLAS|\bGPU\b", re.IGNORECASE)
+UNSTARTED = 75
+"""Exit code (EX_TEMPFAIL) of a worker that could not start one of its threads."""
 VMSTAT = Path("/proc/vmstat")
 
 
@@ -27,21 +29,30 @@ def of_message(message: str) -> Death:
     return Death(cause, f"The engine broke: {message}")
 
 
-def describe(returncode: int, *, ours: bool = False, oom_kills: int = 0) -> Death:
+def describe(returncode: int, *, ours: bool = False, oom_kills: int = 0, greeted: bool = True) -> Death:
     """Of one that said nothing (`subprocess`'s convention: a negative code is a signal).
 
-    `ours`: we have killed it; `oom_kills`: processes that the kernel has killed for memory since it spoke last.
+    `ours`: we have killed it; `oom_kills`: processes that the kernel has killed for memory since it spoke last;
+    `greeted`: it has said its first word, which is before it hears of its model.
     """
+    if returncode == UNSTARTED:
+        return Death("unstarted", "The worker could not start its threads: the limit of processes is reached.")
+    if not greeted and not ours and returncode != -signal.SIGKILL:
+        return Death("unstarted", f"The worker could not be started: it {_ended(returncode)}")
     if returncode >= 0:
-        return Death("exit", f"The worker exited with code {returncode}.")
+        return Death("exit", f"The worker {_ended(returncode)}")
     if returncode != -signal.SIGKILL:
-        return Death("signal", f"The worker died of {_name(-returncode)}.")
+        return Death("signal", f"The worker {_ended(returncode)}")
     if ours:
         return Death("killed", "lmx has killed the worker (SIGKILL).")
     if oom_kills > 0:
         text = "The worker was killed (SIGKILL), probably by the operating system, which was out of memory."
         return Death("oom", text)
     return Death("killed", "The worker was killed (SIGKILL).")
+
+
+def _ended(returncode: int) -> str:
+    return f"exited with code {returncode}." if returncode >= 0 else f"died of {_name(-returncode)}."
 
 
 def _name(number: int) -> str:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from lmx.backends.base import Info
 from lmx.engine.refusing import unsupported
+from lmx.engine.reminding import reminded
 from lmx.engine.template import NO_VARIABLES, RESERVED, ChatTemplate, TemplateError
 from lmx.engine.thinking import SWITCHES, Mode, mode, off_variables
 from lmx.formats import table
@@ -21,7 +22,7 @@ Message = dict[str, Any]
 
 QUESTION: Message = {"role": "user", "content": "?"}
 PROBE = "lmx_probe"
-"""A value that stands in a prompt where a template writes arguments."""
+"""A value that stands in a prompt where a template writes what held it."""
 
 
 class Dialect:
@@ -48,8 +49,9 @@ class Dialect:
         return own | thinking | chat.variables
 
     def readable(self, messages: tuple[Message, ...]) -> list[Message]:
-        """As this template reads calls and thoughts of former turns."""
-        return [self._readable(message) for message in messages]
+        """As this template reads calls and thoughts of former turns, and what the system says between them."""
+        placed = messages if self._takes_late_system else reminded(messages)
+        return [self._readable(message) for message in placed]
 
     def _check_tools(self) -> None:
         if "tools" not in self.template.variables:
@@ -89,6 +91,12 @@ class Dialect:
         except ValueError:
             return call
         return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
+
+    @cached_property
+    def _takes_late_system(self) -> bool:
+        """Also one that is not in front is told, and nothing refused for it."""
+        late = {"role": "system", "content": PROBE}
+        return PROBE in (self._tried([QUESTION, late, {"role": "assistant", "content": "!"}, QUESTION]) or "")
 
     @cached_property
     def _takes_objects(self) -> bool:

@@ -155,7 +155,8 @@ class Intake:
     def _check(self, generation: Generation, prompt: list[int]) -> None:
         vocab = self.info.vocab
         if not prompt:
-            raise Refused(_invalid("The prompt is empty: it has no tokens.", "prompt"))
+            part = "messages" if isinstance(generation.prompt, Chat) else "prompt"
+            raise Refused(_invalid("The prompt is empty: it has no tokens.", part))
         if min(prompt) < 0 or max(prompt) >= vocab:
             raise Refused(_invalid(f"The prompt holds a token id outside 0 … {vocab - 1}.", "prompt"))
         if any(not 0 <= token < vocab for token in generation.sampling.logit_bias):

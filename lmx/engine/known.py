@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lmx.backends.base import Backend, Handle, Info, Reuse
 from lmx.engine.disk import DiskTier
 from lmx.engine.prefix import Cold, Entry, Match, PrefixCache
+from lmx.engine.radix import Array
 from lmx.engine.telemetry import Kept
 from lmx.machines.types import CacheReport
 
@@ -33,7 +34,7 @@ class KnownPrompts:
         for tokens, cold in disk.scan() if disk else ():
             self.index.put(tokens, cold)
 
-    def beginning(self, prompt: Sequence[int], *, alone: bool) -> Reuse | None:
+    def beginning(self, prompt: Sequence[int] | Array, *, alone: bool) -> Reuse | None:
         """The longest known beginning of `prompt`. `alone`: nobody else waits for it, so it may be given away."""
         self._note_written()
         self.index.shrink()
@@ -49,7 +50,7 @@ class KnownPrompts:
             return Reuse(self.index.take(match), match.tokens, whole=True)
         return Reuse(handle, match.tokens)
 
-    def reusable(self, prompt: Sequence[int]) -> int:
+    def reusable(self, prompt: Sequence[int] | Array) -> int:
         """How many tokens of `prompt` need not be computed."""
         match = self.index.find(prompt)
         return match.tokens if match is not None and match.tokens >= WORTH_KEEPING else 0
@@ -58,7 +59,7 @@ class KnownPrompts:
         """Whether so many tokens could be kept at all."""
         return tokens * self._price <= self._budget
 
-    def explain(self, prompt: Sequence[int]) -> CacheReport:
+    def explain(self, prompt: Sequence[int] | Array) -> CacheReport:
         """Why not more of it is known."""
         return self.index.explain(prompt, self.reusable(prompt))
 

@@ -126,10 +126,8 @@ class Engine:
     def _start(self, sequence: Sequence) -> None:
         generation, ready = sequence.generation, sequence.ready
         if generation.explain_cache and sequence.cached is None:
-            sequence.explain(self.known.explain(sequence.prompt))
-        reuse = (
-            None if sequence.rereads else self.known.beginning(sequence.prompt, alone=self._schedule.alone(sequence))
-        )
+            sequence.explain(self.known.explain(sequence.array))
+        reuse = None if sequence.rereads else self.known.beginning(sequence.array, alone=self._schedule.alone(sequence))
         sequence.phase, sequence.done = "reading", reuse.tokens if reuse is not None else 0
         sequence.begun = False
         self._running[sequence.seq] = sequence

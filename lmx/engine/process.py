@@ -14,8 +14,9 @@ from typing import Literal
 import psutil
 
 from lmx.engine.death import Cause, Death, describe, of_message, oom_kills
-from lmx.engine.wire import Channel, CutOffError, ProtocolError
+from lmx.engine.wire import MAX_FRAME, Channel, CutOffError, ProtocolError, TooLargeError
 from lmx.machines import frames
+from lmx.machines.types import Refusal, RefusalKind
 
 Reported = Callable[[frames.Report], None]
 Exited = Callable[[Cause, str], None]
@@ -27,7 +28,7 @@ EXIT_SECONDS = 5.0
 
 
 class WorkerProcess:
-    """One process. `reported` and `exited` are called from its reader thread; `exited` once, as the last thing."""
+    """One process. `reported` and `exited` are called from its threads; `exited` once, as the last thing."""
 
     def __init__(self, reported: Reported, exited: Exited) -> None:
         """Start the process. Raises OSError."""
@@ -45,7 +46,7 @@ class WorkerProcess:
                 raise
         self._reaping = threading.Lock()
         """A process that is reaped is signalled no more: its id may be another one's."""
-        self._ours = False
+        self._ours = self._greeted = False
         self._oom_kills = oom_kills()
         self._reported = reported
         self._exited = exited
@@ -97,6 +98,8 @@ class WorkerProcess:
         while (command := self._outbox.get()) is not None:
             try:
                 self._channel.send(command)
+            except TooLargeError as error:
+                self._reported(_rejected(command, error))
             except OSError:
                 return
 
@@ -118,7 +121,8 @@ class WorkerProcess:
             return said
         if hung:
             return Death("killed", "The worker closed its end but did not exit, and was killed.")
-        return describe(code or 0, ours=self._ours, oom_kills=oom_kills() - self._oom_kills)
+        killed = oom_kills() - self._oom_kills
+        return describe(code or 0, ours=self._ours, oom_kills=killed, greeted=self._greeted)
 
     def _reaped(self, seconds: float) -> int | None:
         """The exit code; None when the process does not end within `seconds`."""
@@ -132,12 +136,18 @@ class WorkerProcess:
         with self._reaping:
             return self._process.poll()
 
+    def _greet(self, hello: frames.Hello) -> None:
+        """Raises ProtocolError."""
+        self._greeted = True
+        if hello.protocol != frames.PROTOCOL:
+            raise ProtocolError(f"it speaks version {hello.protocol}, expected {frames.PROTOCOL}")
+
     def _listen(self) -> Death | None:
         """Until the worker closes its end, or speaks what is no frame."""
         try:
             while (report := self._channel.receive()) is not None:
-                if isinstance(report, frames.Hello) and report.protocol != frames.PROTOCOL:
-                    raise ProtocolError(f"it speaks version {report.protocol}, expected {frames.PROTOCOL}")
+                if isinstance(report, frames.Hello):
+                    self._greet(report)
                 if isinstance(report, frames.Broken):
                     self.kill()  # its state is unknown: it need not be able to exit by itself
                     return of_message(report.message)
@@ -151,6 +161,16 @@ class WorkerProcess:
             self.kill()
             return _broke_protocol(error)
         return None
+
+
+def _rejected(command: frames.Command, error: TooLargeError) -> frames.Rejected:
+    """What a worker would say that could read it: only what clients ask for may be so large."""
+    text = f"The request is too large: it takes {error} on its way to the model, and {MAX_FRAME} may be."
+    refusal = Refusal(RefusalKind.INVALID_PROMPT, text)
+    match command:
+        case frames.Insert(asked) | frames.Embed(asked) | frames.Render(asked):
+            return frames.Rejected(asked, refusal)
+    raise error
 
 
 def _broke_protocol(error: ProtocolError) -> Death:

@@ -50,7 +50,7 @@ def _text(intake: Intake, source: Prompt) -> str:
         case Tokens(ids):
             text = _detokenized(intake, ids)
     if len(text.encode()) > MOST_BYTES:
-        raise _invalid(f"This is a text of more than {MOST_BYTES} bytes, which is all that one answer holds.", None)
+        raise _too_much()
     return text
 
 
@@ -58,7 +58,14 @@ def _detokenized(intake: Intake, ids: tuple[int, ...]) -> str:
     vocab = intake.info.vocab
     if ids and not (min(ids) >= 0 and max(ids) < vocab):
         raise _invalid(f"There is a token id outside 0 … {vocab - 1}.", "tokens")
-    return detokenized(ids, intake.info.token_bytes)
+    pieces = intake.info.token_bytes
+    if sum(len(pieces[id]) for id in ids) > MOST_BYTES:  # before the text is made: it may be gigabytes
+        raise _too_much()
+    return detokenized(ids, pieces)
+
+
+def _too_much() -> Refused:
+    return _invalid(f"This is a text of more than {MOST_BYTES} bytes, which is all that one answer holds.", None)
 
 
 def _invalid(text: str, param: str | None) -> Refused:

@@ -39,7 +39,7 @@ class Schedule:
         self._queue.put_back(self._waiting_again(sequence))
 
     def _waiting_again(self, sequence: Sequence) -> Sequence:
-        sequence.phase, sequence.done = "waiting", 0 if sequence.rereads else self._known.reusable(sequence.prompt)
+        sequence.phase, sequence.done = "waiting", 0 if sequence.rereads else self._known.reusable(sequence.array)
         return sequence
 
     def forget(self, seq: int) -> None:
@@ -54,7 +54,7 @@ class Schedule:
     def next(self, running: Collection[Sequence], preempt: Callable[[Sequence], None]) -> Sequence | None:
         """Who is to be started now; `preempt` is called with who has to make room first."""
         while (sequence := self._queue.next(_remaining)) is not None:
-            sequence.done = 0 if sequence.rereads else self._known.reusable(sequence.prompt)
+            sequence.done = 0 if sequence.rereads else self._known.reusable(sequence.array)
             if (leader := self._leader(sequence, running)) is not None:
                 self._queue.remove(sequence.seq)
                 self._followers.setdefault(leader.seq, []).append(sequence)

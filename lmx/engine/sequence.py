@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from lmx.backends.base import Info, Logprob, Token
 from lmx.engine.first_call import first_call
 from lmx.engine.intake import Ready
+from lmx.engine.radix import as_array
 from lmx.engine.text import Detokenizer, StopFinder
 from lmx.machines.frames import Finish, Resume
 from lmx.machines.types import CacheReport, Likely, TokenLogprob
@@ -22,6 +23,8 @@ class Sequence:
         self.ready = ready
         self.seq = ready.seq
         self.prompt = ready.prompt
+        self.array = as_array(ready.prompt)
+        """The prompt once more, as the index of known prompts compares it: in every step while it waits."""
         self.generation = ready.generation
         self.phase: Literal["waiting", "reading", "decoding"] = "waiting"
         self.done = 0

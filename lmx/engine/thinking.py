@@ -6,15 +6,22 @@ from typing import Any
 from lmx.engine.refusing import invalid, unsupported
 from lmx.engine.template import ChatTemplate
 from lmx.formats.thinking import stoppable
-from lmx.machines.speech import Effort, Speech
+from lmx.machines.speech import Effort, Speech, Thinking
 from lmx.machines.types import Chat
 
 SWITCHES = ("enable_thinking", "thinking")
 """Variables with which templates switch thinking on and off."""
 EFFORT = "reasoning_effort"
-BUDGETS: dict[Effort, int | None] = {"minimal": 512, "low": 1024, "medium": 4096, "high": 16_384, "xhigh": None}
+BUDGETS: dict[Effort, int | None] = {
+    "minimal": 512,
+    "low": 1024,
+    "medium": 4096,
+    "high": 16_384,
+    "xhigh": None,
+    "max": None,
+}
 """Tokens of thoughts, for templates that know no effort."""
-NEAREST: dict[Effort, Effort] = {"minimal": "low", "xhigh": "high"}
+NEAREST: dict[Effort, Effort] = {"minimal": "low", "xhigh": "high", "max": "xhigh"}
 """For templates that do not name the effort; low, medium and high are what all of them mean."""
 
 
@@ -34,25 +41,29 @@ def mode(chat: Chat, speech: Speech, template: ChatTemplate, *, quiet: bool) -> 
     if on is False:
         return _off(speech, template)
     if not speech.thoughts:
-        if on or asked.budget is not None:
+        if on or asked.budget:
             raise unsupported("This model does not think: its chat template knows no thoughts.", "thinking")
         return Mode(thinks=False)
     if asked.budget == 0 and (off := off_variables(template)):
         return Mode(thinks=False, variables=off)
     if on is None:
-        return Mode(not quiet, asked.budget)
-    variables: dict[str, Any] = {name: True for name in SWITCHES if name in template.variables}
+        return _as_hard(not quiet, asked, template, {})
+    return _as_hard(True, asked, template, {name: True for name in SWITCHES if name in template.variables})
+
+
+def _as_hard(thinks: bool, asked: Thinking, template: ChatTemplate, variables: dict[str, Any]) -> Mode:
+    """As hard as was asked for."""
     if asked.effort is None:
-        return Mode(True, asked.budget, variables)
+        return Mode(thinks, asked.budget, variables)
     if EFFORT in template.variables:
-        return Mode(True, asked.budget, variables | {EFFORT: _known(asked.effort, template)})
-    return Mode(True, BUDGETS[asked.effort] if asked.budget is None else asked.budget, variables)
+        return Mode(thinks, asked.budget, variables | {EFFORT: _known(asked.effort, template)})
+    return Mode(thinks, BUDGETS[asked.effort] if asked.budget is None else asked.budget, variables)
 
 
 def _wanted(chat: Chat) -> bool | None:
     """On, off, or as the template has it. What a client sets as a variable of the template counts too."""
     asked = chat.thinking
-    effort = None if asked.effort is None else asked.effort != "none"
+    effort = None if asked.effort is None or asked.hint else asked.effort != "none"
     said = [asked.enabled, effort, *(chat.variables.get(name) for name in SWITCHES)]
     wishes = {wish for wish in said if isinstance(wish, bool)}
     if len(wishes) > 1:
@@ -79,4 +90,4 @@ def off_variables(template: ChatTemplate) -> dict[str, Any]:
 
 def _known(effort: Effort, template: ChatTemplate) -> Effort:
     named = any(f"{quote}{effort}{quote}" in template.source for quote in "'\"")
-    return effort if named else NEAREST.get(effort, effort)
+    return effort if named or effort not in NEAREST else _known(NEAREST[effort], template)

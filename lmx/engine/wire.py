@@ -23,6 +23,10 @@ class ProtocolError(Exception):
     """The peer sent something that is no frame of this protocol."""
 
 
+class TooLargeError(Exception):
+    """A frame that the peer would take for a broken protocol: it was not sent."""
+
+
 class CutOffError(ProtocolError):
     """The peer ended in the middle of a frame: it may have died there."""
 
@@ -39,8 +43,10 @@ class Channel(Generic[In, Out]):
         self._buffer = bytearray()
 
     def send(self, frame: Out) -> None:
-        """Block until the frame is in the kernel's hands. Raises OSError when the peer is gone."""
+        """Block until the frame is in the kernel's hands. Raises TooLargeError, and OSError when the peer is gone."""
         body = self._encoder.encode(frame)
+        if len(body) > MAX_FRAME:
+            raise TooLargeError(f"{len(body)} bytes")
         with self._sending:
             self._sock.sendall(_LENGTH.pack(len(body)) + body)
 

@@ -18,6 +18,7 @@ from lmx.backends.base import EngineFatal, LoadAborted, LoadError
 from lmx.backends.registry import open_backend
 from lmx.engine.assembly import assemble
 from lmx.engine.beat import Heart, Work
+from lmx.engine.death import UNSTARTED
 from lmx.engine.digest import digest
 from lmx.engine.intake import Intake
 from lmx.engine.jobs import JobIntake
@@ -46,9 +47,9 @@ class WorkerMain:
 
     def run(self) -> NoReturn:
         """The engine thread's whole life."""
-        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        _start(threading.Thread(target=self._read, name="reader", daemon=True))
         self._channel.send(frames.Hello(frames.PROTOCOL, os.getpid()))
-        Heart(self._channel, self._work).start()
+        _start(Heart(self._channel, self._work))
         self._load().run()
 
     def _load(self) -> Service:
@@ -71,7 +72,7 @@ class WorkerMain:
         except LoadAborted:
             sys.exit(0)
         service = Service(self._channel, self._inbox, backend, assemble(backend, intake.info, spec), self._work)
-        threading.Thread(target=self._prepare, args=(intake, jobs), name="intake", daemon=True).start()
+        _start(threading.Thread(target=self._prepare, args=(intake, jobs), name="intake", daemon=True))
         self._channel.send(frames.Loaded(_told(intake, files)))
         return service
 
@@ -105,6 +106,15 @@ class WorkerMain:
                     self._inbox.put(jobs.prepare(embed))
                 case frames.Render() as render:
                     self._inbox.put(rendered(intake, render))
+
+
+def _start(one: threading.Thread | Heart) -> None:
+    """Start a thread of this process; without it there is no worker, for no fault of its model's."""
+    try:
+        one.start()
+    except RuntimeError as error:
+        sys.stderr.write(f"lmx worker: {error}\n")
+        sys.exit(UNSTARTED)
 
 
 def _out_of_memory(error: MemoryError) -> str:

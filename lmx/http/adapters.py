@@ -1,12 +1,12 @@
 """Which LoRA adapters an admin wants, or the 400 that says what is wrong with them."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from lmx.http import errands
 from lmx.http.errors import ApiError, shown
 from lmx.http.fields import convert
 from lmx.machines.types import Adapter
@@ -29,8 +29,10 @@ class Body(Struct, frozen=True, forbid_unknown_fields=True):
 async def wanted(body: Mapping[str, Any]) -> tuple[Adapter, ...]:
     """[] = none. Every path must be there; whether it fits the model is for the loading worker to say."""
     asked = convert(body, Body, {}, frozenset()).adapters
-    # A dead network disk answers late: not in the event loop.
-    await asyncio.to_thread(_check, asked)
+    try:
+        await errands.run(_check, asked)
+    except TimeoutError as error:
+        raise ApiError(503, str(error), "disk_silent") from error
     return tuple(Adapter(adapter.path, adapter.scale) for adapter in asked)
 
 

@@ -12,6 +12,7 @@ from lmx.http.mailbox import ask
 SERVER = "server"
 MODEL = "model:"
 MEMORY = "memory"
+LOADER = "loader"
 ADMISSION = "admission"
 ALIAS = "alias:"
 
@@ -31,3 +32,9 @@ async def require(request: web.Request) -> Board:
 
 def by_actor(board: Board) -> Mapping[str, MachineView]:
     return {view.actor: view for view in board.machines}
+
+
+def why(view: MachineView) -> str:
+    """Why a model's machine is where it is. A quarantine of before the start has its own reason, not that start."""
+    barred = view.facts.get("quarantine") if view.state == "quarantined" else None
+    return str(barred or view.reason)

@@ -1,15 +1,19 @@
 """The JSON body of a request, or the 400 (408, 413, 415) that it deserves."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
+from lmx.http import bulk
 from lmx.http.errors import ApiError, of_framework, shown
 from lmx.http.gateway import GATEWAY
+
+R = TypeVar("R")
 
 ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 NOT_JSON = (
@@ -20,9 +24,19 @@ NOT_JSON = (
 
 async def read_json(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. NaN, infinities, lone surrogates and bad UTF-8 are not JSON; the last key wins."""
+    return await read(request, lambda body: body)
+
+
+async def read(request: web.Request, make: Callable[[dict[str, Any]], R]) -> R:
+    """What `make` makes of the body as a JSON object: on another thread where it is large."""
     _check_headers(request)
+    data = await _read(request)
+    return await bulk.aside(len(data), lambda: make(_object(data)))
+
+
+def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = msgspec.json.decode(await _read(request))
+        value = bulk.decoded(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, NOT_JSON, "invalid_json") from error
     if not isinstance(value, dict):

@@ -17,10 +17,10 @@ SECURITY: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
 }
 ALLOWED: Mapping[str, str] = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
     "Access-Control-Max-Age": "600",
 }
-EXPOSED = "x-request-id, x-lmx-model, Retry-After"
+EXPOSED = "x-request-id, request-id, x-lmx-model, Retry-After, x-should-retry"
 
 
 class Neighbours(Struct, frozen=True, kw_only=True):

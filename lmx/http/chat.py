@@ -10,7 +10,7 @@ from msgspec import UNSET
 from lmx.actors.messages.client import Accepted, Delta, Finished, Prefilled
 from lmx.formats.parts import CallArguments, CallBegun, CallEnded, Part, Said, Thought
 from lmx.http import images, logprobs, sse
-from lmx.http.body import read_json
+from lmx.http.body import read
 from lmx.http.chat_request import ChatRequest
 from lmx.http.errors import ApiError
 from lmx.http.exchange import Exchange
@@ -28,7 +28,7 @@ from lmx.http.replies import (
     ToolCallPiece,
 )
 from lmx.http.respond import send_json
-from lmx.http.schemas import parse
+from lmx.http.schemas import parsed
 from lmx.http.stream import Chunks, stream
 from lmx.http.tools import call_id
 from lmx.http.written import Written
@@ -39,10 +39,11 @@ NO_LOGPROBS = b"null"
 
 async def create(request: web.Request) -> web.StreamResponse:
     """Answer a chat, at once or as a stream of chunks."""
-    asked = parse(await read_json(request), ChatRequest, request.app[GATEWAY])
-    asks, names = await images.seen(asked.generations(), fetch=request.app[GATEWAY].fetch_images)
+    gateway = request.app[GATEWAY]
+    asked, asks = await read(request, lambda body: parsed(body, ChatRequest, gateway))
+    asks, names = await images.seen(asks, fetch=gateway.fetch_images)
     exchange = Exchange(request, "chatcmpl", asked.model, asks, "messages", asked.choices, asked.keep_alive)
-    exchange.names = names | asked.names
+    exchange.names, exchange.advice = names | asked.names, images.advice(names)
     async with exchange:
         if asked.stream:
             return await stream(request, exchange, ChatChunks(exchange, asked))

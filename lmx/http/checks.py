@@ -8,7 +8,7 @@ from msgspec import Struct
 from lmx.actors.messages.journal import Board, Fact, MachineView
 from lmx.actors.messages.vitals import Vitals
 from lmx.http import board
-from lmx.http.readiness import answered_at
+from lmx.http.readiness import REFUSING, answered_at
 
 Status = Literal["ok", "degraded", "critical"]
 ORDER: tuple[Status, ...] = ("ok", "degraded", "critical")
@@ -16,9 +16,8 @@ ORDER: tuple[Status, ...] = ("ok", "degraded", "critical")
 LITTLE_DISK, NO_DISK = 2_000_000_000, 200_000_000
 SLOW_SECONDS, STUCK_SECONDS = 1.0, 5.0
 MUCH_MEMORY, ALL_MEMORY = 0.9, 0.98
-CRITICAL_RUNGS = ("shedding", "closing")
 MANY_FILES = 0.8
-BROKEN = ("failed", "quarantined", "backoff")
+BROKEN = ("failed", "quarantined", "backoff", "killed", "unkillable")
 
 
 class Check(Struct, frozen=True):
@@ -65,16 +64,23 @@ def server(views: Views, _: float) -> Check:
     state = views[board.SERVER].state if board.SERVER in views else "unknown"
     facts = {"state": state}
     if state == "serving":
-        return Check("ok", "", facts)
+        return _safe(views, facts)
     status: Status = "degraded" if state in ("starting", "recovering", "draining") else "critical"
     return Check(status, f"It is {state}.", facts)
+
+
+def _safe(views: Views, facts: dict[str, Any]) -> Check:
+    """In safe mode requests may all be refused, though nothing is broken: the reason says why."""
+    loader = views.get(board.LOADER)
+    reason = str(loader.facts.get("safe_mode") or "") if loader is not None else ""
+    return Check("degraded" if reason else "ok", reason, facts)
 
 
 def worker(views: Views, now: float) -> Check:
     """Critical when every model is broken; one that nobody has wanted yet is not."""
     models = _models(views)
     facts = {name: _life(view, now) for name, view in models.items()}
-    broken = {name: f"is in {view.state}: {view.reason}" for name, view in models.items() if view.state in BROKEN}
+    broken = {name: f"is in {view.state}: {board.why(view)}" for name, view in models.items() if view.state in BROKEN}
     slow = {name: f"is worse: {view.facts['degraded']}" for name, view in models.items() if view.facts.get("degraded")}
     if not broken and not slow:
         return Check("ok", "", facts)
@@ -84,6 +90,7 @@ def worker(views: Views, now: float) -> Check:
 
 LIFE = (
     "pid", "in_flight", "restarts", "retry_at", "first_cause", "last_exit", "quarantine", "held_back", "degraded",
+    "fewer_slots",
 )  # fmt: skip
 
 
@@ -106,7 +113,7 @@ def workers_memory(views: Views, _: float) -> Check:
     told: dict[str, Any] = {"rung": rung, "worker_bytes": {name: size for name, size in facts.items() if size}}
     if rung == "nominal":
         return Check("ok", "", told)
-    return Check("critical" if rung in CRITICAL_RUNGS else "degraded", f"Memory is short: {rung}.", told)
+    return Check("critical" if rung in REFUSING else "degraded", f"Memory is short: {rung}.", told)
 
 
 def queue(views: Views, queued: Mapping[str, int]) -> Check:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from lmx.actors.messages.client import Accepted, Delta, Finished, Prefilled
 from lmx.http import sse
-from lmx.http.body import read_json
+from lmx.http.body import read
 from lmx.http.completion_request import CompletionRequest
 from lmx.http.errors import ApiError
 from lmx.http.exchange import Exchange
@@ -16,7 +16,7 @@ from lmx.http.gateway import GATEWAY
 from lmx.http.logprobs import Offsets, TextLogprobs, of_text
 from lmx.http.replies import TextChoice, TextCompletion
 from lmx.http.respond import send_json
-from lmx.http.schemas import parse
+from lmx.http.schemas import parsed
 from lmx.http.stream import Chunks, stream
 from lmx.http.written import Written
 from lmx.machines.types import TokenLogprob
@@ -24,8 +24,7 @@ from lmx.machines.types import TokenLogprob
 
 async def create(request: web.Request) -> web.StreamResponse:
     """Continue texts, at once or as a stream of chunks."""
-    asked = parse(await read_json(request), CompletionRequest, request.app[GATEWAY])
-    asks = asked.generations()
+    asked, asks = await read(request, lambda body: parsed(body, CompletionRequest, request.app[GATEWAY]))
     exchange = Exchange(request, "cmpl", asked.model, asks, "prompt", asked.choices, asked.keep_alive)
     async with exchange:
         if asked.stream:

@@ -70,6 +70,9 @@ def constraint_of(response_format: Any, regex: Any, grammar: Any, choice: Any) -
 
 
 def _read(name: str, value: Any) -> tuple[str, Constraint | None]:
+    """A field in it that is null is not given, as everywhere."""
+    if isinstance(value, dict):
+        value = {field: one for field, one in value.items() if one is not None}
     wanted = convert({name: value}, Wanted, TYPES.get(name, {}), frozenset())
     try:
         return name, _constraint(wanted)

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from base64 import b64encode
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from aiohttp import web
@@ -11,10 +11,10 @@ from msgspec import Meta, Raw, Struct
 
 from lmx.actors.messages.client import Embedded
 from lmx.http import inputs
-from lmx.http.body import read_json
+from lmx.http.body import read
 from lmx.http.exchange import Exchange
 from lmx.http.fields import convert
-from lmx.http.gateway import GATEWAY
+from lmx.http.gateway import GATEWAY, Gateway
 from lmx.http.messages import Label
 from lmx.http.respond import send_json
 from lmx.http.sampling import TokenId
@@ -61,15 +61,20 @@ class Embeddings(Struct, frozen=True, kw_only=True):
 
 async def create(request: web.Request) -> web.StreamResponse:
     """Make vectors of texts."""
-    given = given_in(await read_json(request), request.app[GATEWAY])
-    asked = convert(given, EmbeddingRequest, {"encoding_format": get_args(Encoding)}, frozenset())
-    async with Exchange(request, "embd", asked.model, [asked.embedding()], "input") as exchange:
+    asked, task = await read(request, lambda body: _asked(body, request.app[GATEWAY]))
+    async with Exchange(request, "embd", asked.model, [task], "input") as exchange:
         (written,) = await exchange.collect()
         if not isinstance(written.answer, Embedded):
             raise TypeError(f"embeddings are answered with {written.answer!r}")
         data = await asyncio.to_thread(rows, written.answer, asked.encoding_format or "float")
         tokens = sum(written.answer.tokens)
         return await send_json(request, Embeddings(data=data, model=asked.model, usage=Usage(tokens, tokens)))
+
+
+def _asked(body: dict[str, Any], gateway: Gateway) -> tuple[EmbeddingRequest, Embedding]:
+    choices = {"encoding_format": get_args(Encoding)}
+    asked = convert(given_in(body, gateway), EmbeddingRequest, choices, frozenset())
+    return asked, asked.embedding()
 
 
 def rows(embedded: Embedded, encoding: Encoding) -> list[Raw]:

@@ -1,6 +1,7 @@
 """One HTTP request at the admission actor: its sequences, from Submit to exactly one Release or Cancel each."""
 
 import asyncio
+import re
 import time
 from collections.abc import Container, Mapping, Sequence
 from types import TracebackType
@@ -12,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from lmx.actors.messages import admission
-from lmx.actors.messages.client import Accepted, Delta, Event, Failed, Finished, Prefilled, Refused
+from lmx.actors.messages.client import Accepted, Delta, Embedded, Event, Failed, Finished, Prefilled, Refused, Rendered
 from lmx.formats.parting import Parting
 from lmx.http import replies
 from lmx.http.errors import ApiError, of_failure, of_refusal
@@ -27,6 +28,8 @@ from lmx.machines.speech import Speech, function_of
 from lmx.machines.tasks import Task
 from lmx.machines.types import CacheReport, Chat, Cut, Generation, Refusal, RefusalKind, Usage
 
+TOOL = re.compile(r"^tools\[(\d+)\]")
+
 
 class Exchange:
     """`async with Exchange(...)`: whatever happens inside, every sequence is settled at its end."""
@@ -35,6 +38,10 @@ class Exchange:
     """Functions whose calls are told as they come, others when they are whole; None = all."""
     names: Mapping[str, str] = {}
     """What the client calls a field that the model may refuse, where that has a name of its own."""
+    advice: Mapping[str, str] = {}
+    """What to do about what the model cannot do, by the field that it refuses."""
+    tools: Sequence[int] = ()
+    """Where in the request the tools are that the model is told of; () = all of them, as they came."""
 
     def __init__(
         self,
@@ -180,10 +187,17 @@ class Exchange:
 
     def _refusal(self, refusal: Refusal) -> ApiError:
         """A prompt as a whole is no more than its worst part, where that is what the model cannot do."""
-        param = refusal.param
+        param, message = refusal.param, refusal.message
+        if param is not None and refusal.kind is RefusalKind.UNSUPPORTED and param in self.advice:
+            message = f"{message} {self.advice[param]}"
         if param is not None and (param != self._blame or refusal.kind is RefusalKind.UNSUPPORTED):
-            param = self.names.get(param, param)
-        return of_refusal(replace(refusal, param=param), self._blame)
+            param = TOOL.sub(self._place_of, self.names.get(param, param))
+        return of_refusal(replace(refusal, param=param, message=message), self._blame)
+
+    def _place_of(self, tool: re.Match[str]) -> str:
+        """The model counts the tools that it is told of."""
+        number = int(tool[1])
+        return f"tools[{self.tools[number] if number < len(self.tools) else number}]"
 
     def _write(self, written: Written, index: int, event: Event) -> None:
         parting = self.partings.get(index)
@@ -207,6 +221,8 @@ class Exchange:
             case Accepted(_, _, cut, speech, served):
                 self._record.served(served)
                 self._accepted(index, cut, speech)
+            case Embedded(model=served) | Rendered(model=served):
+                self._record.served(served)
             case Prefilled(_, _, report) if report is not None:
                 self.reports[index] = report
             case Finished(_, usage):

@@ -58,7 +58,8 @@ def bound(kind: str, sign: str, limit: float, param: str | None, got: Any) -> Ap
     name = "integer" if kind == "int" else "decimal"
     side, edge = ("above", "maximum") if sign.startswith("<") else ("below", "minimum")
     instead = "" if got is None else f", but got {shown(got)} instead"
-    message = f"Invalid '{param}': {name} {side} {edge} value. Expected a value {sign} {limit:g}{instead}."
+    allowed = limit if isinstance(limit, int) else f"{limit:g}"
+    message = f"Invalid '{param}': {name} {side} {edge} value. Expected a value {sign} {allowed}{instead}."
     return ApiError(400, message, f"{name}_{side}_{edge[:3]}_value", param)
 
 
@@ -77,7 +78,8 @@ def _explain(text: str, value: Any, choices: Mapping[str, tuple[str, ...]], know
         message = f"Invalid type for '{param}': expected {wanted}, but got {KINDS[match['got']]} instead."
         return ApiError(400, message, "invalid_type", param)
     if match := _BOUND.match(fault):
-        return bound(match["kind"], match["sign"], float(match["limit"]), param, got)
+        limit = int(match["limit"]) if match["kind"] == "int" else float(match["limit"])
+        return bound(match["kind"], match["sign"], limit, param, got)
     if match := _LENGTH.match(fault):
         return length(match["kind"], match["sign"], int(match["limit"]), param, got)
     if match := _REGEX.match(fault):

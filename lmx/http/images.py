@@ -5,13 +5,11 @@ the connection goes to the address that was looked at.
 """
 
 import asyncio
-import base64
-import binascii
 import ipaddress
 import re
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec.structs import replace
 
+from lmx.http import bulk
 from lmx.http.errors import ApiError, shown
 from lmx.http.messages import first_image
 from lmx.machines.types import Chat, Generation
@@ -30,7 +29,11 @@ PIXELS = 50_000_000
 """Of one image: it is decoded in memory, three bytes for each."""
 MOST = 32
 """Images of one request."""
+ALL = 32 * MEBIBYTE
+"""Bytes of them together, wherever they are from: as much as a body may bring."""
 FETCH_SECONDS = 10.0
+NAT64, OWN_NAT64, COMPATIBLE = map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
+"""IPv6 addresses that hold IPv4 ones: RFC 6052, RFC 8215 (where they lead is a network's own affair), RFC 4291."""
 
 _DATA = re.compile(r"^data:(?P<type>[\w/+.-]*)(?P<base64>;base64)?,", re.ASCII)
 
@@ -40,12 +43,25 @@ Message = dict[str, Any]
 async def seen(asks: Sequence[Generation], *, fetch: bool) -> tuple[list[Generation], dict[str, str]]:
     """Generations for one chat with the files of its images; and what to call them if the model does not see."""
     chat = asks[0].prompt
-    first = first_image(chat.messages) if isinstance(chat, Chat) else None
-    if not isinstance(chat, Chat) or first is None:
+    if not isinstance(chat, Chat):
         return [*asks], {}
+    shown_chat, names = await sight(chat, fetch=fetch)
+    return [replace(ask, prompt=shown_chat) for ask in asks] if names else [*asks], names
+
+
+async def sight(chat: Chat, *, fetch: bool) -> tuple[Chat, dict[str, str]]:
+    """The chat with the files of its images; and what to call them if the model does not see."""
+    first = first_image(chat.messages)
+    if first is None:
+        return chat, {}
     messages, files = await gathered(chat.messages, fetch=fetch)
-    shown_chat = replace(chat, messages=messages, images=files)
-    return [replace(ask, prompt=shown_chat) for ask in asks], {"messages": first}
+    return replace(chat, messages=messages, images=files), {"messages": first}
+
+
+def advice(names: Mapping[str, str]) -> dict[str, str]:
+    """What to do where the model does not see, for the names that `sight` gives: the client sends all of it again."""
+    text = "Leave the image at '{}' out of the conversation, also from now on, or choose a model that sees."
+    return {field: text.format(place) for field, place in names.items()}
 
 
 async def gathered(messages: Sequence[Message], *, fetch: bool) -> tuple[tuple[Message, ...], tuple[bytes, ...]]:
@@ -68,6 +84,8 @@ async def gathered(messages: Sequence[Message], *, fetch: bool) -> tuple[tuple[M
             if len(images) == MOST:
                 raise ApiError(400, f"A request may hold {MOST} images at most.", "too_many_images", part["param"])
             images.append(checked(await _read(part["url"], part["param"], fetch=fetch), part["param"]))
+            if sum(map(len, images)) > ALL:
+                raise _invalid(f"The images are larger than {ALL // MEBIBYTE} MiB together.", part["param"])
             parts.append({"type": "image"})
         plain.append({**message, "content": parts})
     return tuple(plain), tuple(images)
@@ -75,7 +93,7 @@ async def gathered(messages: Sequence[Message], *, fetch: bool) -> tuple[tuple[M
 
 async def _read(url: str, param: str, *, fetch: bool) -> bytes:
     if match := _DATA.match(url):
-        return _decoded(url[match.end() :], bool(match["base64"]), param)
+        return await bulk.aside(len(url), _decoded, url[match.end() :], bool(match["base64"]), param)
     if not url.startswith(("http://", "https://")):
         raise _invalid(f"Invalid image URL '{shown(url)}': expected a data: URL.", param)
     if not fetch:
@@ -90,8 +108,8 @@ def _decoded(text: str, in_base64: bool, param: str) -> bytes:
     if len(text) > LARGEST * 4 // 3 + 4:
         raise _too_large(param)
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return bulk.of_base64(text)
+    except ValueError as error:
         raise _invalid("Invalid image URL: its base64 data is damaged.", param) from error
 
 
@@ -164,8 +182,17 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not parsed.is_multicast
+    end = _end(parsed)
+    return end.is_global and not end.is_multicast and parsed not in OWN_NAT64
+
+
+def _end(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Where its packets end: an IPv6 address may hold an IPv4 one, and a translator on the way that leads there."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in NAT64 or address in COMPATIBLE:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 async def fetched(url: str, param: str, resolver: AbstractResolver | None = None) -> bytes:

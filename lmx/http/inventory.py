@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from lmx.actors.messages.journal import Fact, MachineView
-from lmx.http.board import MODEL
+from lmx.http.board import MODEL, why
 
 T = TypeVar("T", bound=Struct)
 
@@ -87,7 +87,7 @@ def _model(name: str, view: MachineView | None) -> AdminModel:
         id=name,
         state=view.state,
         since=view.since,
-        reason=view.reason,
+        reason=why(view),
         agreed=_picked(view, Agreed),
         memory=_picked(view, Memory),
         doing=_picked(view, Doing),

@@ -1,11 +1,11 @@
 """GET /admin/journal: what happened, from the file."""
 
-import asyncio
 from typing import Annotated
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from lmx.http import errands
 from lmx.http.errors import ApiError, shown
 from lmx.http.gateway import GATEWAY
 from lmx.http.respond import json
@@ -33,7 +33,7 @@ async def read(request: web.Request) -> web.Response:
     since = _number(request, "since", None, 2**63 - 1)
     limit = _number(request, "limit", USUAL, MOST) or USUAL
     try:
-        page = await asyncio.to_thread(look, since, request.query.get("actor", ""), limit)
+        page = await errands.run(look, since, request.query.get("actor", ""), limit)
     except OSError as error:
         raise ApiError(503, str(error), "journal_unreadable") from error
     return json(page)

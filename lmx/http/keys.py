@@ -69,6 +69,15 @@ def needed(route: str | None) -> frozenset[Role]:
     return frozenset({Role.ADMIN if route.startswith("/admin/") or route == "/metrics" else Role.INFERENCE})
 
 
+def sent(request: web.BaseRequest) -> str:
+    """Who asks, where no key is checked: the key however it was sent, "" for none. To be kept as a digest only."""
+    value = request.headers.get("Authorization", "")
+    scheme, _, key = value.partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip(" ")
+    return value or request.headers.get("x-api-key", "")
+
+
 def mask(key: str) -> str:
     """`sk-…xMYA`: enough to tell one's keys apart, and nothing of one that is short or odd."""
     plain = key.isascii() and key.isprintable()

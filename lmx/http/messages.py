@@ -1,6 +1,6 @@
 """Messages of a chat, as clients send them, and as chat templates read them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -56,6 +56,17 @@ class FilePart(Struct, frozen=True, tag_field="type", tag="file"):
     pass
 
 
+PARTS = ("content", "tool_calls")
+"""Fields of a message that consist of several."""
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("system", "developer", "tool"), ("text",)),
+    "user": ("text", "image_url"),
+    "assistant": ("text", "refusal"),
+}
+"""Types of parts, by role."""
+FOREIGN = ("input_audio", "file")
+"""Types that are refused with their reason."""
 MEDIA = {ImagePart: "image_url", AudioPart: "input_audio", FilePart: "file"}
 
 UserPart = TextPart | ImagePart | AudioPart | FilePart
@@ -206,11 +217,29 @@ def check_answers(messages: Sequence[Message]) -> None:
         raise _unanswered(waiting, f"messages.[{len(messages) - 1}].role")
 
 
+def check_kinds(messages: Sequence[object]) -> None:
+    """ApiError 400 for a part of a type that nobody knows, or that messages of its role do not have."""
+    for index, message in enumerate(messages):
+        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else ("", None)
+        kinds = KINDS.get(role, ()) if isinstance(role, str) else ()
+        for at, part in enumerate(content if kinds and isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(kind, str) and kind not in kinds and not (role == "user" and kind in FOREIGN):
+                text = f"Invalid value: {shown(repr(kind))}. Supported values are: {', '.join(map(repr, kinds))}."
+                raise ApiError(400, text, "invalid_value", f"messages[{index}].content[{at}].type")
+
+
 def without_nulls(message: object) -> object:
     """The openai client sends the fields of its own replies back as null."""
     if not isinstance(message, dict):
         return message
-    return {name: value for name, value in message.items() if value is not None or _speaks(name, message)}
+    given = {name: value for name, value in message.items() if value is not None or _speaks(name, message)}
+    return given | {name: [_given(part) for part in given[name]] for name in PARTS if isinstance(given.get(name), list)}
+
+
+def _given(part: object) -> object:
+    """Also what several kinds of parts are made of in one class comes with null for the fields of the others."""
+    return {name: value for name, value in part.items() if value is not None} if isinstance(part, dict) else part
 
 
 def _speaks(name: str, message: dict[str, Any]) -> bool:
@@ -236,8 +265,9 @@ def _check_parts(message: UserMessage, index: int, images: bool) -> None:
         return
     for at, part in enumerate(message.content):
         if not isinstance(part, TextPart) and not (images and isinstance(part, ImagePart)):
+            param = f"messages[{index}].content[{at}]"
             text = f"Invalid content type. {MEDIA[type(part)]} is only supported by certain models."
-            raise ApiError(400, text, None, f"messages[{index}].content[{at}]")
+            raise ApiError(400, f"{text} Leave '{param}' out of the conversation, or send its text.", None, param)
 
 
 def _check_said(message: AssistantMessage, index: int) -> None:

@@ -62,14 +62,14 @@ def _answer(request: web.Request, failure: ApiError) -> web.Response:
 
 def enveloped_for(request: web.BaseRequest, failure: ApiError, request_id: str) -> web.Response:
     """The one place that knows whose errors a route's clients read."""
-    return envelope.response(failure, request_id) if envelope.speaks_to(request.path) else failure.response()
+    return envelope.response(failure, request_id) if envelope.speaks_to(request) else failure.response()
 
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`."""
     record = request.get(RECORD) or Record(request)
     mark(response, record.id)
-    if envelope.speaks_to(request.path):
+    if envelope.speaks_to(request):
         response.headers["request-id"] = record.id
     if record.model:
         response.headers["x-lmx-model"] = quote(record.model, safe=PLAIN)

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from lmx.actors.messages.journal import Fact, MachineView
 from lmx.http import board
+from lmx.http.anthropic import catalogue
 from lmx.http.errors import model_not_found
 from lmx.http.gateway import GATEWAY, Gateway
 from lmx.http.replies import AliasFacts, Capabilities, Model, Models, PresetFacts
@@ -17,8 +18,9 @@ Views = Mapping[str, MachineView]
 
 
 async def listing(request: web.Request) -> web.Response:
-    """List what may be asked for: models, aliases and presets of them."""
-    return json(Models(await known(request)))
+    """List what may be asked for: models, aliases and presets of them. Anthropic's clients get its pages."""
+    models = await known(request)
+    return json(catalogue.page(models, request.query) if catalogue.asks(request) else Models(models))
 
 
 async def retrieve(request: web.Request) -> web.Response:
@@ -30,7 +32,8 @@ async def retrieve(request: web.Request) -> web.Response:
     name = request.match_info["id"]
     if not gateway.offers(name):
         raise model_not_found(name)
-    return json(_model(name, gateway, await _views(request)))
+    model = _model(name, gateway, await _views(request))
+    return json(catalogue.info(model) if catalogue.asks(request) else model)
 
 
 async def known(request: web.Request) -> tuple[Model, ...]:
@@ -61,7 +64,7 @@ def _model(name: str, gateway: Gateway, views: Views) -> Model:
         id=name,
         created=gateway.started,
         state=view.state if view is not None else "unknown",
-        reason=view.reason if view is not None else "",
+        reason=board.why(view) if view is not None else "",
         context_length=context if isinstance(context, int) else None,
         max_model_len=context if isinstance(context, int) else None,
         capabilities=_capabilities(facts),

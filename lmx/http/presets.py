@@ -90,11 +90,13 @@ def _thinking(asked: Thinking, usual: Thinking) -> Thinking:
     """Who says that there are to be no thoughts has said all."""
     if asked.enabled is False or asked.effort == "none":
         return asked
-    if usual.enabled is False and asked != Thinking():
+    asks = asked.enabled is not None or asked.budget is not None or (asked.effort is not None and not asked.hint)
+    if usual.enabled is False and asks:
         return asked
     return Thinking(
         enabled=usual.enabled if asked.enabled is None else asked.enabled,
         effort=asked.effort or usual.effort,
+        hint=asked.hint and usual.effort is None,
         budget=usual.budget if asked.budget is None else asked.budget,
     )
 

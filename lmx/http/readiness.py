@@ -20,6 +20,8 @@ PAUSE_SECONDS = 0.1
 SKEW_SECONDS = 5.0
 """An answer may lie so far in the future; one further ahead is of a clock that was set back."""
 
+REFUSING = ("shedding", "closing")
+"""Rungs of the memory's ladder on which no new request is taken."""
 WORSE = ("state_recovered", "state_error", "journal_error", "degraded")
 """Facts that an actor notes of itself while it does worse than it should: sentences."""
 
@@ -80,6 +82,8 @@ def judge(known: Board, now: float, dumb: frozenset[str] = frozenset()) -> Readi
         return Readiness(False, "No model is ready.", models, worse)
     if dumb >= ready.keys():
         return Readiness(False, " ".join(complaints), models, worse)
+    if (rung := views[board.MEMORY].state if board.MEMORY in views else "") in REFUSING:
+        return Readiness(False, f"Memory is short: {rung}. No new requests are taken.", models, worse)
     return Readiness(True, "", models, (*worse, *complaints))
 
 

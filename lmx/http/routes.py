@@ -92,6 +92,10 @@ ROUTES: tuple[Route, ...] = (
         {"model": MODEL, "input": "What is lmx?", "max_output_tokens": 32}, AnyEvent, RUNS,
     ),
     Route(
+        "POST", "/v1/responses/input_tokens", responses.count, "Responses", responses.InputTokens, ResponseRequest,
+        {"model": MODEL, "input": "What is lmx?"}, None, RUNS,
+    ),
+    Route(
         "GET", "/v1/responses/{id}", responses.retrieve, "Responses", Response,
         fails=(404,), query=responses.RetrieveQuery,
     ),

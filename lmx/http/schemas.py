@@ -9,7 +9,7 @@ from lmx.http.constraints import constraint_of
 from lmx.http.errors import ApiError, model_not_found
 from lmx.http.fields import bound, convert, unsupported
 from lmx.http.gateway import Gateway
-from lmx.http.messages import Label, Role, without_nulls
+from lmx.http.messages import Label, Role, check_kinds, without_nulls
 from lmx.http.presets import applied
 from lmx.http.sampling import INT64, SamplingFields
 from lmx.http.tools import Mode
@@ -200,6 +200,12 @@ def parse(body: dict[str, Any], kind: type[C], gateway: Gateway) -> C:
     return request
 
 
+def parsed(body: dict[str, Any], kind: type[C], gateway: Gateway) -> tuple[C, list[Generation]]:
+    """The request, and what it asks the model for."""
+    request = parse(body, kind, gateway)
+    return request, request.generations()
+
+
 def given_in(body: dict[str, Any], gateway: Gateway, kind: type[Struct] | None = None) -> dict[str, Any]:
     """The fields that are not null, with the name of a model that exists among them.
 
@@ -208,6 +214,7 @@ def given_in(body: dict[str, Any], gateway: Gateway, kind: type[Struct] | None =
     given = {name: value for name, value in body.items() if value is not None}
     given["model"] = _model(given.get("model", gateway.default_model), gateway)
     if isinstance(given.get("messages"), list):
+        check_kinds(given["messages"])
         given["messages"] = [without_nulls(message) for message in given["messages"]]
     return applied(given, gateway.presets.get(given["model"]), kind) if kind is not None else given
 

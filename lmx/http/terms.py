@@ -7,6 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from lmx.http.errors import ApiError, shown
+from lmx.http.keys import sent
 
 TIMEOUT = "x-request-timeout"
 KEY = "Idempotency-Key"
@@ -39,14 +40,10 @@ def terms_of(request: web.Request, longest: float) -> Terms:
 
 def _client(request: web.Request) -> str:
     """On one machine, programs differ by their keys alone. A key is kept as a digest: it is nobody's business."""
-    address, secret = request.remote or "unknown", _secret(request)
+    address, secret = request.remote or "unknown", sent(request)
     if not secret:
         return address
     return f"{address} {blake2b(secret.encode(errors='surrogateescape'), digest_size=8).hexdigest()}"
-
-
-def _secret(request: web.Request) -> str | None:
-    return request.headers.get("Authorization") or request.headers.get("x-api-key")
 
 
 def _seconds(given: str | None, longest: float) -> float | None:

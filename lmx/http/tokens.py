@@ -1,20 +1,21 @@
 """POST /tokenize, /detokenize and /apply-template, as llama-server and vLLM have them: nothing is generated."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiohttp import web
 from msgspec import Meta, Struct
 
 from lmx.actors.messages.client import Rendered
-from lmx.http.body import read_json
+from lmx.http.body import read
 from lmx.http.errors import ApiError
 from lmx.http.exchange import Exchange
 from lmx.http.fields import convert, unsupported
-from lmx.http.gateway import GATEWAY
+from lmx.http.gateway import GATEWAY, Gateway
 from lmx.http.messages import Message, told
 from lmx.http.respond import send_json
 from lmx.http.sampling import TokenId
 from lmx.http.schemas import CHOICES, KNOWN, given_in
+from lmx.http.written import Written
 from lmx.machines.tasks import Rendering
 from lmx.machines.types import Chat, Text, Tokens
 
@@ -93,30 +94,40 @@ class Prompt(Struct, frozen=True):
 
 async def tokenize(request: web.Request) -> web.StreamResponse:
     """Tell the tokens of a text, or of a chat."""
-    given = given_in(await read_json(request), request.app[GATEWAY])
-    asked = convert(given, TokenizeRequest, CHOICES, OTHERS)
+    asked, rendering = await read(request, lambda body: _to_tokenize(body, request.app[GATEWAY]))
     blame = "messages" if asked.messages is not None else "content" if asked.content is not None else "prompt"
-    async with _exchange(request, "tok", asked.model, asked.rendering(), blame) as exchange:
+    async with _exchange(request, "tok", asked.model, rendering, blame) as exchange:
         ids = (await _answer(exchange)).tokens
         return await send_json(request, Tokenized(ids, len(ids)))
 
 
 async def detokenize(request: web.Request) -> web.StreamResponse:
     """Tell the text of tokens."""
-    given = given_in(await read_json(request), request.app[GATEWAY])
-    asked = convert(given, DetokenizeRequest, {}, OTHERS)
-    rendering = Rendering(Tokens(tuple(asked.tokens)), "text")
+    asked, rendering = await read(request, lambda body: _to_detokenize(body, request.app[GATEWAY]))
     async with _exchange(request, "detok", asked.model, rendering, "tokens") as exchange:
         return await send_json(request, Content((await _answer(exchange)).text))
 
 
 async def apply_template(request: web.Request) -> web.StreamResponse:
     """Tell the prompt that the model would read."""
-    given = given_in(await read_json(request), request.app[GATEWAY])
-    asked = convert(given, TemplateRequest, CHOICES, OTHERS)
-    rendering = Rendering(_chat(asked.messages), "text")
+    asked, rendering = await read(request, lambda body: _to_template(body, request.app[GATEWAY]))
     async with _exchange(request, "tmpl", asked.model, rendering, "messages") as exchange:
         return await send_json(request, Prompt((await _answer(exchange)).text))
+
+
+def _to_tokenize(body: dict[str, Any], gateway: Gateway) -> tuple[TokenizeRequest, Rendering]:
+    asked = convert(given_in(body, gateway), TokenizeRequest, CHOICES, OTHERS)
+    return asked, asked.rendering()
+
+
+def _to_detokenize(body: dict[str, Any], gateway: Gateway) -> tuple[DetokenizeRequest, Rendering]:
+    asked = convert(given_in(body, gateway), DetokenizeRequest, {}, OTHERS)
+    return asked, Rendering(Tokens(tuple(asked.tokens)), "text")
+
+
+def _to_template(body: dict[str, Any], gateway: Gateway) -> tuple[TemplateRequest, Rendering]:
+    asked = convert(given_in(body, gateway), TemplateRequest, CHOICES, OTHERS)
+    return asked, Rendering(_chat(asked.messages), "text")
 
 
 def _exchange(request: web.Request, prefix: str, model: str, rendering: Rendering, blame: str) -> Exchange:
@@ -125,6 +136,11 @@ def _exchange(request: web.Request, prefix: str, model: str, rendering: Renderin
 
 async def _answer(exchange: Exchange) -> Rendered:
     (written,) = await exchange.collect()
+    return rendered(written)
+
+
+def rendered(written: Written) -> Rendered:
+    """What came of a rendering."""
     if not isinstance(written.answer, Rendered):
         raise TypeError(f"a rendering is answered with {written.answer!r}")
     return written.answer

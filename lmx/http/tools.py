@@ -47,6 +47,8 @@ class Rules(NamedTuple):
     """What the schema's field is called."""
     closed: bool = True
     """Objects of strict functions must say that they have no additional properties."""
+    most: int = MOST
+    """Functions of one request."""
 
 
 class Choice(NamedTuple):
@@ -65,8 +67,8 @@ def templates(
     functions: Sequence[Function], place: str = "tools[{}].function", rules: Rules = OPENAI
 ) -> tuple[ToolTemplate, ...]:
     """Checked, in the same order. `place` is the param of the nth one; an ApiError 400 names the field in it."""
-    if len(functions) > MOST:
-        raise fields.length("array", "<=", MOST, "tools", functions)
+    if len(functions) > rules.most:
+        raise fields.length("array", "<=", rules.most, "tools", functions)
     _check_unique([function.name for function in functions], place)
     return tuple(_template(function, place.format(index), rules) for index, function in enumerate(functions))
 
@@ -121,11 +123,13 @@ def _check_name(name: str, param: str, longest: int) -> None:
 
 
 def _check_unique(names: Sequence[str], place: str) -> None:
+    known: set[str] = set()
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if name in known:
             param = f"{place.format(index)}.name"
             text = f"Invalid '{param}': there is already a function named '{shown(name)}'."
             raise ApiError(400, text, "invalid_value", param)
+        known.add(name)
 
 
 def _parameters(function: Function, param: str, rules: Rules) -> dict[str, Any]:

@@ -87,10 +87,14 @@ class Machine(StateChart[Any]):
         Raises ValueError for a state that it does not have, and for a memory that does not fit.
         """
         machine = cls()
-        if state not in machine.states_map:
-            raise ValueError(f"machine {cls.kind()} has no state {state!r}")
-        machine.current_state_value = state
-        for name, kind in cls.remembers.items():
-            if name in memory:
-                setattr(machine, name, msgspec.convert(memory[name], kind, str_keys=True))
+        machine.recall(state, memory)
         return machine
+
+    def recall(self, state: str, memory: Mapping[str, Any]) -> None:
+        """`revived`, for one that has just been made."""
+        if state not in self.states_map:
+            raise ValueError(f"machine {self.kind()} has no state {state!r}")
+        self.current_state_value = state
+        for name, kind in self.remembers.items():
+            if name in memory:
+                setattr(self, name, msgspec.convert(memory[name], kind, str_keys=True))

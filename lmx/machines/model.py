@@ -4,96 +4,22 @@ from typing import Literal
 
 from statemachine import State
 
-from lmx.machines.base import Deadline, Effect, Machine
+from lmx.machines import life
+from lmx.machines.base import Deadline, Machine
 from lmx.machines.probation import Probation
-from lmx.machines.restart import RestartBudget
+from lmx.machines.restart import RestartBudget, pause
 from lmx.machines.types import Failure, FailureKind, Refusal, RefusalKind
 
-
-class AcquireLoader(Effect, frozen=True):
-    """Ask the loader for a turn and for memory."""
-
-
-class WithdrawFromLoader(Effect, frozen=True):
-    """No longer wait for the turn."""
-
-
-class SpawnWorker(Effect, frozen=True):
-    """Start a worker process and let it load."""
-
-
-class WarmUp(Effect, frozen=True):
-    """Let the worker compile what it compiles lazily."""
-
-
-class RunCanary(Effect, frozen=True):
-    """Let the model answer a known prompt."""
-
-
-class Open(Effect, frozen=True):
-    """The model answers: give it everything that waits."""
-
-
-class StopTaking(Effect, frozen=True):
-    """The model answers no more: whoever comes from now on waits."""
-
-
-class StopWorker(Effect, frozen=True):
-    """Ask the worker to exit."""
-
-
-class KillWorker(Effect, frozen=True):
-    """End the worker now; its exit follows as an event of its own."""
-
-    stuck: str = ""
-    """Why it counts as stuck, as a sentence; empty = it is not wanted any more."""
-
-
-class AbortRunning(Effect, frozen=True):
-    """End every sequence that the worker holds."""
-
-    failure: Failure
-
-
-class Interrupt(Effect, frozen=True):
-    """The worker died: what it held goes on in the next one, or ends with `failure`."""
-
-    failure: Failure
-
-
-class RefuseWaiting(Effect, frozen=True):
-    """Refuse everything that waits for the model."""
-
-    refusal: Refusal
-
-
-class GiveBackMemory(Effect, frozen=True):
-    """Tell the loader that the worker and its memory are gone."""
-
-
-class Closed(Effect, frozen=True):
-    """The model is unloaded: tell those who asked for it, and start again if somebody waits."""
-
-
-class RememberQuarantine(Effect, frozen=True):
-    """The quarantine is to outlast the daemon."""
-
-    reason: str
-
-
-class ForgetQuarantine(Effect, frozen=True):
-    """The model is in quarantine no more."""
-
-
-class Schedule(Effect, frozen=True):
-    """Feed `event` after `seconds`, unless the state is left before."""
-
-    seconds: float
-    event: str
+STARTS = 4
+"""Workers that could not be started, one after the other, until those who wait for one are told so."""
+UNKILLABLE = (
+    "The model's worker was killed, but the operating system does not let it end (a disk or a driver may hang): "
+    "no other one can be started before it is gone."
+)
 
 
 def quarantine_refusal(reason: str) -> Refusal:
-    text = f"The model is quarantined: {reason} An admin can release it (lmx load)."
+    text = f"The model is quarantined: {reason.rstrip('.')}. An admin can release it (lmx load)."
     return Refusal(RefusalKind.MODEL_QUARANTINED, text, 60.0)
 
 
@@ -111,19 +37,22 @@ class ModelMachine(Machine):
     backoff = State()
     failed = State()
     quarantined = State()
+    killed = State()
+    unkillable = State()
 
     request = unloaded.to(queued)
     granted = queued.to(loading)
     refused = queued.to(unloaded, on="refuse_waiting")
     forgone = queued.to(unloaded, on="withdraw")
-    loaded = loading.to(warming) | unloading.to.itself(internal=True)
+    loaded = loading.to(warming) | unloading.to.itself(internal=True) | killed.to.itself(internal=True)
     load_failed = (
         loading.to(quarantined, cond="tried", on="kill_worker")
         | loading.to(failed)
         | unloading.to.itself(internal=True)
+        | killed.to.itself(internal=True)
     )
-    warmed = warming.to(canary) | unloading.to.itself(internal=True)
-    warm_failed = warming.to(canary) | unloading.to.itself(internal=True)
+    warmed = warming.to(canary) | unloading.to.itself(internal=True) | killed.to.itself(internal=True)
+    warm_failed = warming.to(canary) | unloading.to.itself(internal=True) | killed.to.itself(internal=True)
     canary_passed = canary.to(ready) | unloading.to.itself(internal=True)
     canary_failed = (
         canary.to(quarantined, on="kill_worker")
@@ -136,6 +65,8 @@ class ModelMachine(Machine):
         | loading.to(unloading)
         | warming.to(unloading)
         | canary.to(unloading)
+        | killed.to(unloading)
+        | unkillable.to(unloading)
         | backoff.to(unloaded, on="refuse_waiting")
         | failed.to(unloaded)
         | quarantined.to(unloaded, on="lift_quarantine")
@@ -150,6 +81,12 @@ class ModelMachine(Machine):
         | canary.to(backoff)
         | ready.to(quarantined, cond="spent")
         | ready.to(backoff)
+        | killed.to(unloaded, cond="unwanted", on="give_back")
+        | killed.to(quarantined, cond="spent")
+        | killed.to(backoff)
+        | unkillable.to(unloaded, cond="unwanted", on="give_back")
+        | unkillable.to(quarantined, cond="spent")
+        | unkillable.to(backoff)
         | draining.to(unloaded, on="give_back")
         | unloading.to(unloaded, on="give_back")
         | failed.to.itself(internal=True, on="give_back")
@@ -157,27 +94,29 @@ class ModelMachine(Machine):
         | queued.to.itself(internal=True, on="give_back")
         | unloaded.to.itself(internal=True, on="give_back")
     )
+    not_started = loading.to(backoff)
     retry = backoff.to(queued)
     cooled = failed.to(unloaded)
     release = failed.to(queued) | quarantined.to(queued, on="lift_quarantine")
     half_open = quarantined.to(queued)
     timed_out = (
         queued.to(unloaded, on="leave_queue")
-        | loading.to.itself(internal=True, on="kill_stuck")
-        | warming.to.itself(internal=True, on="kill_stuck")
-        | canary.to.itself(internal=True, on="kill_stuck")
-        | ready.to.itself(internal=True, on="kill_stuck")
+        | loading.to(killed, on="kill_stuck")
+        | warming.to(killed, on="kill_stuck")
+        | canary.to(killed, on="kill_stuck")
+        | ready.to(killed, on="kill_stuck")
         | draining.to(unloading)
-        | unloading.to.itself(internal=True, on="kill_worker")
+        | unloading.to(killed, on="kill_worker")
     )
     wedged = (
-        loading.to.itself(internal=True, on="kill_stuck")
-        | warming.to.itself(internal=True, on="kill_stuck")
-        | canary.to.itself(internal=True, on="kill_stuck")
-        | ready.to.itself(internal=True, on="kill_stuck")
+        loading.to(killed, on="kill_stuck")
+        | warming.to(killed, on="kill_stuck")
+        | canary.to(killed, on="kill_stuck")
+        | ready.to(killed, on="kill_stuck")
         | draining.to.itself(internal=True, on="kill_stuck")
-        | unloading.to.itself(internal=True, on="kill_stuck")
+        | unloading.to(killed, on="kill_stuck")
     )
+    survived = killed.to(unkillable) | queued.to(unkillable)
 
     deadlines = {
         "queued": Deadline(900.0, "timed_out"),
@@ -186,16 +125,27 @@ class ModelMachine(Machine):
         "canary": Deadline(60.0, "timed_out"),
         "draining": Deadline(30.0, "timed_out"),
         "unloading": Deadline(10.0, "timed_out"),
+        "killed": Deadline(10.0, "survived"),
         "failed": Deadline(30.0, "cooled"),
         "quarantined": Deadline(600.0, "half_open"),
     }
-    remembers = {"budget": RestartBudget, "probation": Probation, "_refusal": Refusal | None}
+    remembers = {
+        "budget": RestartBudget,
+        "probation": Probation,
+        "_refusal": Refusal | None,
+        "unwanted": bool,
+        "unstarted": int,
+    }
 
     def __init__(self, state: str | None = None) -> None:
         """In another `state` than the first one no effects come of being there."""
         self.budget = RestartBudget()
         self.probation = Probation()
         self._refusal: Refusal | None = None
+        self.unwanted = False
+        """The worker is to go, and no other one is to come for it."""
+        self.unstarted = 0
+        """Workers in a row that could not be started."""
         super().__init__(start_value=state)
 
     @classmethod
@@ -210,11 +160,13 @@ class ModelMachine(Machine):
         quarantined = self.current == "quarantined"
         heir = ModelMachine("quarantined" if quarantined else "unloading" if worker else "unloaded")
         heir.budget, heir.probation, heir._refusal = self.budget, self.probation, self._refusal
+        heir.unwanted = worker
         return heir
 
     def answer(self) -> Literal["serve", "wait"] | Refusal:
         """What becomes of a request that comes now."""
-        if self.current in ("failed", "quarantined") and self._refusal is not None:
+        refuses = self.current in ("failed", "quarantined", "unkillable")
+        if self._refusal is not None and (refuses or (self.current == "backoff" and self.unstarted >= STARTS)):
             return self._refusal
         return "serve" if self.current == "ready" else "wait"
 
@@ -230,22 +182,22 @@ class ModelMachine(Machine):
         return super().deadline()
 
     def refuse_waiting(self, reason: str, refusal: Refusal | None = None) -> None:
-        self.emit(RefuseWaiting(refusal or Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0)))
+        self.emit(life.RefuseWaiting(refusal or Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0)))
 
     def withdraw(self) -> None:
-        self.emit(WithdrawFromLoader())
+        self.emit(life.WithdrawFromLoader())
 
     def leave_queue(self, reason: str) -> None:
-        self.emit(WithdrawFromLoader(), RefuseWaiting(Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0)))
+        self.emit(life.WithdrawFromLoader(), life.RefuseWaiting(Refusal(RefusalKind.MODEL_UNLOADED, reason, 2.0)))
 
     def kill_worker(self) -> None:
-        self.emit(KillWorker())
+        self.emit(life.KillWorker())
 
     def kill_stuck(self, reason: str = "") -> None:
-        self.emit(KillWorker(reason))
+        self.emit(life.KillWorker(reason))
 
     def give_back(self, reason: str) -> None:
-        self.emit(AbortRunning(Failure(FailureKind.WORKER_DIED, reason)), GiveBackMemory())
+        self.emit(life.AbortRunning(Failure(FailureKind.WORKER_DIED, reason)), life.GiveBackMemory())
 
     def on_release(self) -> None:
         self.budget.forget()
@@ -255,46 +207,72 @@ class ModelMachine(Machine):
 
     def lift_quarantine(self) -> None:
         self.probation = Probation()
-        self.emit(ForgetQuarantine())
+        self.emit(life.ForgetQuarantine())
 
     def on_enter_unloaded(self) -> None:
-        self.emit(Closed())
+        self.unstarted = 0
+        self.emit(life.Closed())
 
     def on_enter_queued(self) -> None:
-        self.emit(AcquireLoader())
+        self.unwanted = False
+        self.emit(life.AcquireLoader())
 
     def on_enter_loading(self) -> None:
-        self.emit(SpawnWorker())
+        self.emit(life.SpawnWorker())
 
     def on_enter_warming(self) -> None:
-        self.emit(WarmUp())
+        self.unstarted = 0
+        self.emit(life.WarmUp())
 
     def on_enter_canary(self) -> None:
-        self.emit(RunCanary())
+        self.emit(life.RunCanary())
 
     def on_enter_ready(self) -> None:
-        self.emit(Open())
+        self.emit(life.Open())
         if self.probation.on_trial:
             self.lift_quarantine()
 
     def on_exit_ready(self) -> None:
-        self.emit(StopTaking())
+        self.emit(life.StopTaking())
 
     def on_enter_unloading(self, reason: str = "") -> None:
-        self.emit(AbortRunning(Failure(FailureKind.ABORTED, reason)), StopWorker())
+        self.unwanted = True
+        self.emit(life.AbortRunning(Failure(FailureKind.ABORTED, reason)), life.StopWorker())
 
-    def on_enter_backoff(self, reason: str, now: float, chance: float, healthy: float) -> None:
+    def on_worker_exited(self) -> None:
+        self.unstarted = 0
+
+    def on_enter_backoff(
+        self, reason: str, chance: float, now: float = 0.0, healthy: float = 0.0, event: str = ""
+    ) -> None:
+        if event == "not_started":
+            self._wait_to_start(reason, chance)
+            return
         self.budget.was_healthy(healthy)
         delay = self.budget.take(now, chance)
-        self.emit(Interrupt(Failure(FailureKind.WORKER_DIED, reason)), GiveBackMemory(), Schedule(delay, "retry"))
+        self.emit(life.Interrupt(Failure(FailureKind.WORKER_DIED, reason)), life.GiveBackMemory())
+        self.emit(life.Schedule(delay, "retry"))
+
+    def _wait_to_start(self, reason: str, chance: float) -> None:
+        """What keeps a process from being started is no fault of the model's: it costs patience, but no budget."""
+        self.unstarted += 1
+        delay = pause(self.unstarted, chance)
+        self.emit(life.GiveBackMemory(), life.Schedule(delay, "retry", restart=False))
+        if self.unstarted >= STARTS:
+            self._refusal = Refusal(RefusalKind.MODEL_UNLOADED, reason, delay)
+            self.emit(life.RefuseWaiting(self._refusal))
+
+    def on_enter_unkillable(self) -> None:
+        self._refusal = Refusal(RefusalKind.MODEL_UNLOADED, UNKILLABLE, 30.0)
+        self.emit(life.Interrupt(Failure(FailureKind.WORKER_DIED, UNKILLABLE)), life.RefuseWaiting(self._refusal))
 
     def on_enter_failed(self, reason: str, kind: RefusalKind = RefusalKind.MODEL_LOAD_FAILED) -> None:
         self._refusal = Refusal(kind, reason, 30.0)
-        self.emit(KillWorker(), RefuseWaiting(self._refusal))
+        self.emit(life.KillWorker(), life.RefuseWaiting(self._refusal))
 
     def on_enter_quarantined(self, reason: str = "", event: str = "") -> None:
         self._refusal = quarantine_refusal(reason)
         self.probation.quarantined()
-        self.emit(RememberQuarantine(reason))
-        self.emit(AbortRunning(Failure(FailureKind.WORKER_DIED, reason, retry=False)), RefuseWaiting(self._refusal))
-        self.emit(*([GiveBackMemory()] if event == "worker_exited" else []))
+        failure = Failure(FailureKind.WORKER_DIED, reason, retry=False)
+        self.emit(life.RememberQuarantine(reason), life.AbortRunning(failure), life.RefuseWaiting(self._refusal))
+        self.emit(*([life.GiveBackMemory()] if event == "worker_exited" else []))

@@ -4,6 +4,13 @@ from msgspec import Struct, field
 
 DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before restart 1, 2, 3 …; the last one stays."""
+JITTER = 0.2
+"""At most this share is added to a delay."""
+
+
+def pause(earlier: int, chance: float) -> float:
+    """Seconds before the next start, after so many `earlier` ones; `chance` in [0, 1) spreads those of many workers."""
+    return DELAYS[min(earlier, len(DELAYS) - 1)] * (1 + JITTER * chance)
 
 
 class RestartBudget(Struct, omit_defaults=True):
@@ -15,8 +22,6 @@ class RestartBudget(Struct, omit_defaults=True):
     limit: int = 5
     window: float = 30.0
     patience: int = 10
-    jitter: float = 0.2
-    """At most this share is added to a delay."""
     reset_after: float = 120.0
     """Seconds of health after which earlier restarts are forgotten."""
     recent: list[float] = field(default_factory=list)
@@ -32,11 +37,11 @@ class RestartBudget(Struct, omit_defaults=True):
         return len(self.recent) >= self.limit or self.in_a_row >= self.patience
 
     def take(self, now: float, chance: float) -> float:
-        """Count one restart and return its delay; `chance` in [0, 1) spreads restarts of many workers."""
-        base = DELAYS[min(self.in_a_row, len(DELAYS) - 1)]
+        """Count one restart and return its delay."""
+        delay = pause(self.in_a_row, chance)
         self.recent.append(now)
         self.in_a_row += 1
-        return base * (1 + self.jitter * chance)
+        return delay
 
     def was_healthy(self, seconds: float) -> None:
         """The worker served for `seconds` before this death."""

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Thinking(Struct, frozen=True, omit_defaults=True):
@@ -12,6 +12,8 @@ class Thinking(Struct, frozen=True, omit_defaults=True):
 
     enabled: bool | None = None
     effort: Effort | None = None
+    hint: bool = False
+    """The effort does not ask for thoughts: it only says how many there may be, where there are any."""
     budget: int | None = None
     """Tokens of thoughts, after which the model is made to answer."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from lmx.actors.messages import admission, client, server
 from lmx.machines.admission import Limits
-from lmx.machines.types import RefusalKind
+from lmx.machines.types import FailureKind, RefusalKind
 from tests.support.house import OUTCOMES, Actors, ask, fake
 from tests.support.inbox import Inbox
 
@@ -55,10 +55,22 @@ def test_sequences_of_one_group_are_one_request(start: Start) -> None:
 def test_a_group_that_was_taken_is_taken_whole(start: Start) -> None:
     """When the limit is reached in its middle, or the server begins to stop, its other sequences are taken too."""
     house = start(fake("m", "step=0.01"), limits=Limits(max_in_flight=1))
-    house.submit("m", ask("x" * 20), group="big")
+    house.submit("m", ask("x" * 20), group="big")[1].wait_for(client.Delta)
     house.admission.tell(admission.Drain(Inbox()))
     assert isinstance(house.submit("m", ask("x"), group="big")[1].wait_for(OUTCOMES), client.Finished)
     assert isinstance(house.submit("m", ask("x"), group="other")[1].wait_for(OUTCOMES), client.Refused)
+
+
+def test_drain_waits_for_no_load(start: Start) -> None:
+    """Of requests for a model that loads one goes ahead: it is told so as soon as those behind it."""
+    house = start(fake("m", "load=15"))
+    ahead, behind = house.submit("m", ask("x"))[1], house.submit("m", ask("x"))[1]
+    house.await_state("model:m", "loading")
+    house.admission.tell(admission.Drain(Inbox()))
+    aborted, refused = ahead.wait_for(OUTCOMES, 5.0), behind.wait_for(OUTCOMES, 5.0)
+    assert isinstance(aborted, client.Failed)
+    assert aborted.failure.kind is FailureKind.ABORTED
+    assert isinstance(refused, client.Refused)
 
 
 def test_drain_lets_the_running_finish_and_takes_no_more(start: Start) -> None:

@@ -112,6 +112,36 @@ def test_two_aliases_may_leave_one_model(start: Start) -> None:
     house.until(lambda: house.load("big"), lambda answer: answer == caller.Settled("big", "ready"))
 
 
+def test_a_swap_does_not_wait_for_an_old_model_that_is_wanted_again(start: Start) -> None:
+    """Somebody else has the old one loaded while it finishes what it serves: it stays, and the alias has moved."""
+    house = start(fake("one", "step=0.05"), fake("two"), gauge=Room(2.5))
+    actor = aliased(house, "one")
+    assert answered(house, "best", "before") == "before"
+    name, running = house.submit("one", ask("x" * 400))
+    sink: Inbox[alias.Moved | alias.Stayed] = Inbox()
+    actor.tell(alias.Swap("two", sink))
+    house.await_state("alias:best", "draining")
+    assert house.load("one") == caller.Settled("one", "ready")
+    assert sink.wait_for((alias.Moved, alias.Stayed)) == alias.Moved("best", "two")
+    assert not any(isinstance(told, OUTCOMES) for told in running.messages)
+    assert house.view("model:one").state == "ready"
+    house.admission.tell(admission.Cancel(name))
+    assert actor.stop(5.0)
+
+
+def test_everybody_who_leaves_a_model_is_told_when_it_is_gone(start: Start) -> None:
+    """Two aliases move away from a model that still serves something: neither waits for ever."""
+    house = start(fake("m", "step=0.05"))
+    assert answered(house, "m", "loaded") == "loaded"
+    name, running = house.submit("m", ask("x" * 400))
+    running.wait_for(client.Delta)
+    leavers: list[Inbox[caller.Reply]] = [Inbox(), Inbox()]
+    for leaver in leavers:
+        house.models["m"].tell(model.Retire(leaver))
+    house.admission.tell(admission.Cancel(name))
+    assert [leaver.wait_for(caller.Settled) for leaver in leavers] == [caller.Settled("m", "unloaded")] * 2
+
+
 def test_one_after_the_other_where_both_do_not_fit(start: Start) -> None:
     """Requests that come meanwhile wait, and are served by the new model."""
     house = start(fake("one"), fake("two", "load=0.5"), gauge=Room(1.5))
@@ -142,6 +172,24 @@ def test_a_serial_swap_leaves_no_lease(start: Start) -> None:
     assert sink.wait_for(alias.Moved) == alias.Moved("best", "two")
     leases = [told.held for told in one.messages if isinstance(told, model.Lease)]
     assert (True in leases, leases[-1]) == (True, False)
+    assert actor.stop(5.0)
+
+
+def test_a_serial_swap_goes_on_when_the_old_one_stays(start: Start) -> None:
+    """Requests are held meanwhile: whether there is room for the new one is the loader's to say, and at once."""
+    house = start()
+    one: Inbox[model.Message] = Inbox()
+    two: Inbox[model.Message] = Inbox()
+    sink: Inbox[alias.Moved | alias.Stayed] = Inbox()
+    entry: Inbox[admission.Message] = Inbox()
+    actor: Address[alias.Message] = Address(
+        AliasActor.start(house.house, "best", "one", {"one": one, "two": two}, entry)
+    )
+    actor.tell(alias.Swap("two", sink))
+    actor.tell(caller.Refused("two", Refusal(RefusalKind.INSUFFICIENT_MEMORY, "It does not fit.", 10.0)))
+    actor.tell(caller.Refused("one", Refusal(RefusalKind.MODEL_UNLOADED, "Somebody else wants it loaded.")))
+    actor.tell(caller.Settled("two", "ready"))
+    assert sink.wait_for((alias.Moved, alias.Stayed)) == alias.Moved("best", "two")
     assert actor.stop(5.0)
 
 

@@ -197,6 +197,13 @@ class Play:
     def rest(self, seconds: float = IDLE) -> None:
         self.hands.pass_time(seconds)
 
+    def live(self, seconds: float) -> None:
+        """Let time pass as it does where everybody runs, and the first worker beats."""
+        for _ in range(round(seconds)):
+            self.rest(1.0)
+            self.ref.tell(model.Reported(1, frames.Beat(0, busy=False)))
+            self.sync()
+
     def verdicts(self) -> list[journal.Decided]:
         told = list(self.journal.messages)
         return [m for m in told if isinstance(m, journal.Decided) and m.policy == "lmx.machines.canary.judge"]
@@ -310,15 +317,20 @@ def test_a_request_does_not_wait_for_a_song(play: Play) -> None:
 
 
 def test_a_song_without_an_end_costs_the_worker_its_life(play: Play) -> None:
-    """An idle model that does not answer is stuck; that is no quarantine but a restart."""
+    """An idle model that does not answer is stuck; that is no quarantine but a restart. A time in which the main
+    process did not run counts for nothing."""
     play.load()
     play.stage.mute = True
     play.rest()
     play.await_songs(WHOLE + 1)
     play.stage.mute = False
     play.rest(OVERDUE_SECONDS)
+    play.sync()
+    assert (play.current, play.stage.kills) == ("ready", 0)
+    play.live(OVERDUE_SECONDS)
     play.journal.wait(lambda _: play.path().count("backoff") == 1)
     assert play.stage.kills == 1
+    assert play.facts()["first_cause"] == "wedge: It was idle, and its canary did not end in time. lmx has killed it."
     assert play.told(state.Quarantined) == []
 
 
@@ -374,16 +386,16 @@ def test_an_answer_after_the_clock_was_set_back_is_noted(play: Play) -> None:
 
 def test_a_slow_canary_is_noted_and_forgiven(play: Play) -> None:
     """Ten times its first time: `ready`, and degraded until it is as fast as it was."""
-    play.stage.seconds = 0.5
+    play.stage.seconds = 0.05
     play.load()
-    assert play.facts()["canary_seconds"] == 2.5
-    play.stage.seconds = 10.0
+    assert play.facts()["canary_seconds"] == 0.25
+    play.stage.seconds = 0.55
     play.rest()
     play.await_verdicts(2)
     play.sync()
     assert play.current == "ready"
-    assert "2.5 s when it first sang" in str(play.facts()["degraded"])
-    play.stage.seconds = 0.5
+    assert "0.2 s when it first sang" in str(play.facts()["degraded"])
+    play.stage.seconds = 0.05
     play.rest()
     play.await_verdicts(3)
     play.sync()

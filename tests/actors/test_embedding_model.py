@@ -103,7 +103,7 @@ def test_a_job_is_told_and_then_finished() -> None:
     """The numbers as the worker gave them, and what the inputs cost."""
     embedder = Embedder(Launch())
     first, last = embedder.serve(1, TWO_TEXTS).messages
-    assert first == client.Embedded(struct.pack("<4f", 0.6, 0.8, 0.6, 0.8), 2, (1, 2))
+    assert first == client.Embedded(struct.pack("<4f", 0.6, 0.8, 0.6, 0.8), 2, (1, 2), "e")
     assert isinstance(last, client.Finished)
     assert (last.reason, last.usage.prompt_tokens, last.usage.completion_tokens) == ("stop", 3, 0)
     view = embedder.house.view("model:e")

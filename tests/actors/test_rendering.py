@@ -28,7 +28,7 @@ def test_a_rendering_is_told_and_then_finished(house: Actors) -> None:
     sink = render(house, "a", HI)
     sink.wait_for(OUTCOMES)
     told, finished = sink.messages
-    assert told == client.Rendered(tuple(b"Hi"), "")
+    assert told == client.Rendered(tuple(b"Hi"), "", "m")
     assert isinstance(finished, client.Finished)
     assert (finished.usage.prompt_tokens, finished.usage.completion_tokens) == (0, 0)
     refused = render(house, "b", Tokens((999,)), text=True)
@@ -44,7 +44,7 @@ def test_a_rendering_survives_its_worker() -> None:
     deadly = house.submit("m", ask("bad"))[1]
     sink = render(house, "a", Text("ok"))
     sink.wait_for(OUTCOMES, seconds=60)
-    assert sink.messages[0] == client.Rendered(tuple(b"ok"), "")
+    assert sink.messages[0] == client.Rendered(tuple(b"ok"), "", "m")
     assert isinstance(sink.messages[1], client.Finished)
     assert len(sink.messages) == 2
     assert isinstance(deadly.wait_for(OUTCOMES, seconds=60), client.Failed | client.Refused)

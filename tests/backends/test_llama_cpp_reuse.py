@@ -214,3 +214,14 @@ def test_bytes_of_another_configuration_are_no_handle(load: Open) -> None:
     assert [other.backend.restore(data, len(tokens)) for other in others] == [None] * len(others)
     assert len({other.info.kv_key for other in (model, *others)}) == 5
     assert load().info.kv_key == model.info.kv_key
+
+
+def test_bytes_of_another_context_are_no_handle_where_it_turns_positions(load: Open) -> None:
+    """LongRoPE has other factors in a context that is longer than the original one: nothing is taken from there."""
+    path = models.gguf_file("longrope")
+    short, long, longer = (load(path, context=context) for context in (models.SHORT_CONTEXT, 512, 1024))
+    handle, tokens = short.computed(1, short.text(TEXT))
+    data = memoryview(b"".join(short.backend.save(handle)))
+    assert short.says(tokens) != long.says(tokens) == longer.says(tokens)
+    assert long.backend.restore(data, len(tokens)) is None
+    assert short.info.kv_key != long.info.kv_key == longer.info.kv_key

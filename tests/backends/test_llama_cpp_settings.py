@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -77,6 +78,25 @@ def test_adapters_weigh_in(load: Open, tmp_path: Path) -> None:
     assert said[0] == said[1]
     assert said[0] != said[2]
     assert len({model.info.kv_key for model in (plain, none, full)}) == 3
+
+
+@pytest.mark.parametrize("kind", ["llama", "embedding"])
+def test_adapters_weigh_in_on_embeddings(load: Open, tmp_path: Path, kind: str) -> None:
+    """Of a model that writes and of one that only embeds: other numbers with a LoRA, the same ones at scale 0."""
+    path = models.gguf_file(kind)
+    rows = [
+        load(path, context=256, adapters=adapters).backend.embed([prompt(30)])
+        for adapters in ((), (adapter(tmp_path / "none.gguf", 0.0),), (adapter(tmp_path / "full.gguf"),))
+    ]
+    assert np.allclose(rows[0], rows[1], atol=1e-5)
+    assert not np.allclose(rows[0], rows[2], atol=1e-2)
+
+
+def test_an_embedding_model_refuses_adapters_that_do_not_fit(load: Open, tmp_path: Path) -> None:
+    """They are loaded with it, and not passed over."""
+    missing = Adapter(str(tmp_path / "missing.gguf"))
+    with pytest.raises(LoadError, match=missing.path):
+        load(models.gguf_file("embedding"), adapters=(missing,))
 
 
 def test_adapters_that_do_not_fit_are_refused(load: Open, tmp_path: Path) -> None:

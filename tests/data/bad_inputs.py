@@ -189,6 +189,7 @@ CHATS: list[Row] = [
     ("B38", chat(top_k=-5), "integer_below_min_value", "top_k", ""),
     ("B38", chat(repetition_penalty=0), "decimal_below_min_value", "repetition_penalty", ">= 0.1"),
     ("B39", chat(n=0), "integer_below_min_value", "n", ">= 1, but got 0"),
+    ("B39", chat(top_k=2**31), "integer_above_max_value", "top_k", "<= 2147483647, but got 2147483648"),
     ("B39", chat(n=130), "integer_above_max_value", "n", "<= 128, but got 130"),
     ("B40", chat(max_tokens=0), "integer_below_min_value", "max_tokens", ">= 1, but got 0"),
     (
@@ -322,7 +323,7 @@ CHATS: list[Row] = [
     ("B55", chat(metadata={str(i): "x" for i in range(1000)}), "object_above_max_length", "metadata", ""),
     ("B55", chat(metadata={"a": 5}), "invalid_type", "metadata", ""),
     ("B55", chat(metadata={"k" * 65: "v"}), "invalid_value", "metadata", "Invalid key"),
-    ("B55", chat(reasoning_effort="max"), "invalid_value", "reasoning_effort", "'max'"),
+    ("B55", chat(reasoning_effort="huge"), "invalid_value", "reasoning_effort", "'huge'"),
     ("tier", chat(service_tier="gold"), "invalid_value", "service_tier", "'auto'"),
     ("echo", chat(echo=True), "unknown_parameter", "echo", ""),
     ("ours", chat(truncate="newest"), "invalid_value", "truncate", "Supported values are: 'never', 'oldest'."),

@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from anthropic import beta_tool
 
 from tests.support.guide import GGUF
 from tests.support.server import Server
@@ -112,6 +113,23 @@ def test_a_loop_with_tools(client: anthropic.Anthropic) -> None:
         forced = stream.get_final_message()
     assert [block.type for block in forced.content] == ["tool_use"]
     assert forced.stop_reason == "tool_use"
+
+
+def test_the_tool_runner_runs_tools(client: anthropic.Anthropic) -> None:
+    """The client's own loop: it asks for a thread that lmx does not keep, does without, and gets to the answer."""
+    cities: list[str] = []
+
+    @beta_tool
+    def get_weather(city: str) -> str:
+        """Get the weather."""
+        cities.append(city)
+        return "18 degrees, sunny"
+
+    runner = client.beta.messages.tool_runner(
+        model=MODEL, max_tokens=100, messages=WEATHER, tools=[get_weather], extra_body=GREEDY
+    )
+    assert [message.stop_reason for message in runner] == ["tool_use", "end_turn"]
+    assert set(cities) == {"Paris"}
 
 
 def test_errors_are_the_clients_own(client: anthropic.Anthropic) -> None:

@@ -105,6 +105,7 @@ def test_every_token_is_reported() -> None:
     ("prompt", "fields", "kind", "param", "words"),
     [
         (Text(""), {}, RefusalKind.INVALID_PROMPT, "prompt", "empty"),
+        (Chat(({"role": "user", "content": ""},)), {}, RefusalKind.INVALID_PROMPT, "messages", "empty"),
         (Tokens((1, 257)), {}, RefusalKind.INVALID_PROMPT, "prompt", "0 … 256"),
         (Tokens((-1,)), {}, RefusalKind.INVALID_PROMPT, "prompt", "0 … 256"),
         (Text("a"), {"sampling": Sampling(logit_bias={257: 1.0})}, RefusalKind.INVALID_PROMPT, "logit_bias", "256"),

@@ -10,33 +10,38 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
-from lmx.engine import death, process
+from lmx.engine import death, process, wire
 from lmx.engine.death import Death, describe, of_message
 from lmx.engine.process import WorkerProcess
+from lmx.engine.worker import _start
 from lmx.machines import frames
-from lmx.machines.types import Chat, Generation, ModelSpec
+from lmx.machines.tasks import Embedding, Rendering
+from lmx.machines.types import Chat, Generation, ModelSpec, RefusalKind, Text
 from tests.support.inbox import Inbox
 
 Ends = Inbox[tuple[str, str]]
-Run = Callable[[str], tuple[WorkerProcess, Ends]]
+Run = Callable[..., tuple[WorkerProcess, Ends]]
 
+HELLO = msgspec.msgpack.encode(frames.Hello(frames.PROTOCOL, 1))
 HEAD = """#!{python}
 import os, signal, socket, sys, time
 sock = socket.socket(fileno=int(sys.argv[-1]))
 """
+GREETING = f"sock.sendall({len(HELLO).to_bytes(4, 'big') + HELLO!r})\n"
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Starts a program in the worker's place; it has `sock`."""
+    """Starts a program in the worker's place; it has `sock`, and has said its first word."""
     monkeypatch.setattr(process, "EXIT_SECONDS", 0.5)
 
-    def start(body: str) -> tuple[WorkerProcess, Ends]:
+    def start(body: str, greeting: str = GREETING) -> tuple[WorkerProcess, Ends]:
         program = tmp_path / "program"
-        program.write_text(HEAD.format(python=PYTHON) + body)
+        program.write_text(HEAD.format(python=PYTHON) + greeting + body)
         program.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(program))
         ends: Ends = Inbox()
@@ -67,6 +72,7 @@ def test_a_worker_that_hangs_after_its_last_frame_is_killed(run: Run) -> None:
     [
         ("", "exit", "The worker exited with code 0."),
         ("sys.exit(3)", "exit", "The worker exited with code 3."),
+        ("sys.exit(75)", "unstarted", "The worker could not start its threads: the limit of processes is reached."),
         ("os.kill(os.getpid(), signal.SIGKILL)", "killed", "The worker was killed (SIGKILL)."),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "signal", "The worker died of SIGSEGV."),
         (
@@ -142,6 +148,28 @@ def test_the_kernel_counts_what_it_kills_for_memory(tmp_path: Path, monkeypatch:
     assert death.oom_kills() == 0
     (tmp_path / "vmstat").write_text("nr_free_pages 12\noom_kill 3\nzone_oom_kill 9\n")
     assert death.oom_kills() == 3
+
+
+def test_what_is_too_large_for_a_frame_is_refused_and_harms_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes it for a broken protocol and dies, and so does the next one: a body of 32 MiB may come to more."""
+    monkeypatch.setattr(wire, "MAX_FRAME", 200)
+    worker, ends = run("sock.recv(1)\ntime.sleep(60)\n")
+    reports: Inbox[frames.Report] = Inbox()
+    worker._reported = reports.tell
+    asked = Text("x" * 200)
+    for command in (
+        frames.Insert(1, Generation(prompt=asked)),
+        frames.Embed(2, Embedding((asked,))),
+        frames.Render(3, Rendering(asked, "tokens")),
+    ):
+        worker.send(command)
+    told = reports.wait(lambda told: sum(isinstance(report, frames.Rejected) for report in told) == 3)
+    rejected = [report for report in told if isinstance(report, frames.Rejected)]
+    assert [report.seq for report in rejected] == [1, 2, 3]
+    assert {report.refusal.kind for report in rejected} == {RefusalKind.INVALID_PROMPT}
+    assert worker.condition() == "running"
+    worker.kill()
+    assert ends.wait_for(tuple)[0] == "killed"
 
 
 def test_the_operating_system_is_asked_how_a_process_is(run: Run) -> None:
@@ -226,3 +254,25 @@ def test_a_worker_that_has_no_thread_is_ended(run: Run, monkeypatch: pytest.Monk
     with pytest.raises(BlockingIOError, match="can't start new thread"):
         run("time.sleep(60)\n")
     assert psutil.Process().children() == before
+
+
+def test_a_worker_that_cannot_start_its_threads_says_so_by_its_exit_code() -> None:
+    """F25: there was a process left for it, but no thread: that is no fault of the model's."""
+    spent = threading.Thread(target=lambda: None)
+    spent.start()
+    with pytest.raises(SystemExit) as ended:
+        _start(spent)
+    assert describe(ended.value.code).cause == "unstarted"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("sys.exit(1)", "The worker could not be started: it exited with code 1."),
+        ("os.kill(os.getpid(), signal.SIGINT)", "The worker could not be started: it died of SIGINT."),
+    ],
+)
+def test_who_never_said_a_word_was_not_started(run: Run, body: str, detail: str) -> None:
+    """A worker that ends before it can hear of its model: no thread for its libraries, or a broken installation."""
+    _, ends = run("signal.signal(signal.SIGINT, signal.SIG_DFL)\n" + body, greeting="")
+    assert ends.wait_for(tuple) == ("unstarted", detail)

@@ -1,5 +1,6 @@
 """What templates and tokenizers make of something, without a sequence."""
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -42,6 +43,20 @@ def info(backend: FakeBackend) -> Info:
 def test_renderings(backend: FakeBackend, info: Info, asked: Rendering, answer: frames.Rendered) -> None:
     """Tokens with or without the first one, the template's text, and a text without its control tokens."""
     assert rendered(Intake(backend, info), frames.Render(7, asked)) == answer
+
+
+def test_a_text_that_is_too_long_is_not_made_first(backend: FakeBackend, info: Info) -> None:
+    """A token may stand for a hundred characters: a body of ids would come to gigabytes in the worker."""
+    intake = Intake(backend, replace(info, token_bytes=[b"x" * 1000] * info.vocab))
+    asked = frames.Render(7, Rendering(Tokens((97,) * 100_000), "text"))
+    tracemalloc.start()
+    try:
+        rejected = rendered(intake, asked)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(rejected, frames.Rejected)
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize(

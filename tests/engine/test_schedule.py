@@ -1,6 +1,9 @@
 """Who computes what first, and who waits for whom."""
 
-from lmx.machines.types import Text
+import time
+from statistics import median
+
+from lmx.machines.types import Text, Tokens
 from tests.support.engine import EngineBench
 
 
@@ -176,3 +179,21 @@ def test_a_burst_begins_in_small_groups_beside_a_running_answer() -> None:
     assert running == [3, 5, 7]
     bench.run()
     assert len(bench.finished) == 7
+
+
+def test_a_long_prompt_that_waits_costs_the_running_ones_nothing() -> None:
+    """Each step looks what of it is known by now: of a million tokens in no more than a few milliseconds."""
+    bench = EngineBench(slots=1, context=2_000_000)
+    bench.answer(3, "known " * 10)
+    bench.insert(1, "x" * 100)
+    bench.step()
+    bench.insert(2, Tokens((70,) * 1_000_000))
+    seconds = []
+    for _ in range(20):
+        began = time.thread_time()
+        bench.step()
+        seconds.append(time.thread_time() - began)
+    assert median(seconds) < 0.008
+    bench.engine.cancel(2)
+    bench.run()
+    assert bench.texts[1] == "x" * 100

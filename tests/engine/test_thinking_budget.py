@@ -1,6 +1,7 @@
 """Thoughts are counted in tokens, and end when they have taken as many as they may."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -137,7 +138,19 @@ def test_no_budget_at_all_is_no_thought() -> None:
         assert "think>" not in told.text
 
 
+ALWAYS = "{{ messages[-1]['content'] }}<think>\n"
+"""A template without a switch."""
 SAYS = "say=a long thought</think>%0A%0AThe answer is 日本."
+
+
+def test_who_always_thinks_can_be_given_no_tokens_for_it(tmp_path: Path) -> None:
+    """Its thought ends as soon as it has begun, and the answer is not touched."""
+    template = tmp_path / "always.jinja"
+    template.write_text(ALWAYS)
+    told = fake(SAYS, str(template)).tell_one(Generation(prompt=Chat(HI, thinking=Thinking(budget=0))))
+    assert told.text.startswith("\n</think>")
+    assert "thought" not in told.text
+    assert told.thoughts == len("\n</think>")
 
 
 @pytest.mark.parametrize("budget", [1, 6, 100])
@@ -160,6 +173,7 @@ def test_it_goes_on_in_another_worker(budget: int) -> None:
         ("medium", None, 4096),
         ("high", None, 16_384),
         ("xhigh", None, None),
+        ("max", None, None),
         ("low", 7, 7),
         ("xhigh", 7, 7),
     ],

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmx.engine.wire import MAX_FRAME, Channel, ProtocolError
+from lmx.engine.wire import MAX_FRAME, Channel, ProtocolError, TooLargeError
 from lmx.machines import frames
-from lmx.machines.types import Chat, Generation, Sampling, Tokens
+from lmx.machines.types import Chat, Generation, Sampling, Text, Tokens
 
 Pair = tuple[socket.socket, Channel[frames.Command, frames.Report]]
 
@@ -75,6 +75,16 @@ def test_what_is_no_frame_is_a_protocol_error(pair: Pair, data: bytes, words: st
     sock.shutdown(socket.SHUT_WR)
     with pytest.raises(ProtocolError, match=words):
         channel.receive()
+
+
+def test_what_the_peer_would_not_take_is_not_sent(pair: Pair) -> None:
+    """The sender knows it first, and the next frame arrives as if nothing had been."""
+    sock, channel = pair
+    sender: Channel[frames.Report, frames.Command] = Channel(sock, frames.Report)
+    with pytest.raises(TooLargeError, match=r"^\d+ bytes$"):
+        sender.send(frames.Insert(1, Generation(prompt=Text("x" * MAX_FRAME))))
+    sender.send(frames.Cancel(7))
+    assert channel.receive() == frames.Cancel(7)
 
 
 def test_the_end_of_the_stream_is_none(pair: Pair) -> None:

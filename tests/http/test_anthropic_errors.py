@@ -37,7 +37,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (turns("a", "b", ""), "messages.2: all messages must have non-empty content"),
     (turns([{"type": "text", "text": "a", "x": 1}]), "messages.0.content.0.text.x: Extra inputs are not permitted"),
     (turns([{"type": "text", "text": ""}]), "messages.0.content.0.text.text: String should have at least 1 character"),
-    (turns([{"type": "document", "source": {}}]), "messages.0.content.0.type: Input tag 'document' found using 'type'"),
+    (turns([{"type": "video", "source": {}}]), "messages.0.content.0.type: Input tag 'video' found using 'type'"),
     (turns([{"text": "a"}]), "messages.0.content.0.type: Field required"),
     (turns([USE]), "messages.0.content.0: `tool_use` blocks cannot be in user messages"),
     (

@@ -136,8 +136,17 @@ async def test_what_is_asked_reaches_the_model(served: Served) -> None:
 async def test_null_is_the_same_as_not_given(served: Served) -> None:
     """Clients send null for what they do not set; none of it counts, not even for fields that lmx does not have."""
     nothing = dict.fromkeys(("temperature", "stop", "n", "tools", "seed", "stream_options", "logit_bias"))
-    status, _, _ = await served.post("/v1/chat/completions", {"model": "m", "messages": HI, **nothing})
-    assert status == 200
+    function = {"name": "f", "arguments": "{}"}
+    calls = [{"id": "c", "type": "function", "function": function, "custom": None}]
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "image_url": None}], "tool_calls": None},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c", "content": "1"},
+    ]
+    form = {"type": "text", "json_schema": None}
+    body = {"model": "m", "messages": messages, "response_format": form, **nothing}
+    status, _, answer = await served.post("/v1/chat/completions", body)
+    assert status == 200, answer
     assert served.admission.generations()[0].sampling == Sampling()
 
 

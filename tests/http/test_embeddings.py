@@ -156,6 +156,7 @@ BAD: list[tuple[str, Any, str | None, str | None, str]] = [
     ("/v1/embeddings", embedding(user=5), "invalid_type", "user", ""),
     ("/v1/embeddings", embedding(foo=5), "unknown_parameter", "foo", ""),
     ("/v1/rerank", rerank(query=""), "empty_string", "query", ""),
+    ("/v1/rerank", rerank(query="q" * 20_000, documents=["a"] * 2048), "string_above_max_length", "query", "40960000"),
     ("/v1/rerank", {"model": "m", "query": "q"}, "missing_required_parameter", "documents", ""),
     ("/v1/rerank", rerank(documents=[]), "empty_array", "documents", ""),
     ("/v1/rerank", rerank(documents=["a"] * 2049), "array_above_max_length", "documents", ""),
@@ -211,3 +212,20 @@ async def test_refusals_and_failures(served: Served, path: str, body: Any, param
     assert (status, answer["error"]["code"]) == (500, "engine_error")
     assert (await served.post(path, {**body, "model": "nope"}))[0] == 404
     assert len(await served.admission.ends(2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/embeddings", {"input": "a"}, Embedded(struct.pack("<f", 1.0), 1, (1,), "second")),
+        ("/v1/rerank", {"query": "a", "documents": ["b"]}, Embedded(struct.pack("<f", 0.5), 1, (1,), "second")),
+        ("/tokenize", {"content": "a"}, Rendered((1,), "", "second")),
+        ("/apply-template", {"messages": HI}, Rendered((), "Hi", "second")),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+async def test_it_is_told_who_made_them(served: Served, path: str, body: Any, told: Any) -> None:
+    """`x-lmx-model`: behind a name with fallbacks it may be another model, whose vectors have nothing in common."""
+    served.admission.script = tells(told, Finished("stop", Usage(1, 0)))
+    status, headers, answer = await served.post(path, {"model": "m", **body})
+    assert (status, headers["x-lmx-model"]) == (200, "second"), answer

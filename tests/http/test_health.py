@@ -196,6 +196,15 @@ async def test_what_is_worse_is_told_while_it_is_ready(serve: Serve) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("rung", "status"), [("refusing_loads", 200), ("shedding", 503), ("closing", 503)])
+async def test_it_is_not_ready_while_no_request_is_taken(serve: Serve, rung: str, status: int) -> None:
+    """A model answers its old requests, but new ones are refused for lack of memory: others should be asked."""
+    journal = DummyJournal(SERVING, model("m", "ready"), view("memory", rung, "Pressure"))
+    got, headers, body = await (await serve(journal=journal)).get("/readyz")
+    assert (got, "Retry-After" in headers) == (status, status == 503)
+    assert body["reason"] == ("" if status == 200 else f"Memory is short: {rung}. No new requests are taken.")
+
+
 # --- healthy --------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +240,23 @@ async def test_degraded_is_200_and_critical_503(served: Served) -> None:
     served.journal.board = Board((SERVING, broken, model("b", "quarantined")), ())
     status, _, body = await served.get("/admin/health")
     assert (status, body["status"]) == (503, "critical")
+
+
+async def test_safe_mode_is_not_ok(served: Served) -> None:
+    """Nothing is broken, but no model loads by itself: the deep check says so, and why."""
+    loader = view("loader", "idle", "Loader", safe_mode="lmx started 3 times.")
+    served.journal.board = Board((SERVING, loader, model("m", "unloaded")), ())
+    status, _, body = await served.get("/admin/health")
+    assert (status, body["status"]) == (200, "degraded")
+    assert body["checks"]["server"]["reason"] == "lmx started 3 times."
+
+
+async def test_a_quarantine_from_before_the_start_has_its_reason(served: Served) -> None:
+    """The machine only knows that it started; the quarantine's own reason is told."""
+    barred = model("m", "quarantined", quarantine="The canary lied.")
+    served.journal.board = Board((SERVING, barred, model("b", "ready")), ())
+    body = (await served.get("/admin/health"))[2]
+    assert body["checks"]["worker"]["reason"] == "Model m is in quarantined: The canary lied."
 
 
 async def test_a_silent_journal_is_critical(serve: Serve) -> None:

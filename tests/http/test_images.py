@@ -38,6 +38,16 @@ async def test_a_data_url_is_read() -> None:
     assert messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "?"}]
 
 
+async def test_all_images_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be small enough, and all of them fetched, which no body bounds: a worker takes so much and no more."""
+    monkeypatch.setattr(images, "ALL", 2 * len(png(1)))
+    two = shown(data_url(png(1))) * 2
+    assert len((await images.gathered(two, fetch=False))[1]) == 2
+    with pytest.raises(ApiError, match="together") as caught:
+        await images.gathered([*two, *shown(data_url(png(1)))], fetch=False)
+    assert (caught.value.status, caught.value.error.code, caught.value.error.param) == (400, "invalid_image", PARAM)
+
+
 async def test_messages_of_text_are_left_alone() -> None:
     message = {"role": "user", "content": "Hi"}
     assert await images.gathered([message], fetch=False) == ((message,), ())
@@ -70,12 +80,22 @@ async def test_what_cannot_be_shown_is_refused(url: str, why: str) -> None:
     [
         "http://127.0.0.1:1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://10.0.0.1/", "http://127.1/",
         "http://2130706433/", "http://localhost/", "http://169.254.169.254/", "http://0.0.0.0/", "http://[fe80::1]/",
+        "http://[64:ff9b::10.0.0.1]/", "http://[64:ff9b:1::8.8.8.8]/", "http://[2002:a9fe:a9fe::1]/",
+        "http://[::127.0.0.1]/", "http://[ff0e::1]/",
     ],
 )  # fmt: skip
 async def test_private_addresses_are_never_asked(url: str) -> None:
     """Also where fetching is allowed, however the address is written."""
     message = await refusal(url, fetch=True)
     assert "public address" in message
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"]
+)
+def test_public_addresses_are_public(address: str) -> None:
+    """Also those of a network that has IPv6 alone and reaches the others through a translator."""
+    assert images.is_public(address)
 
 
 class Here(AbstractResolver):

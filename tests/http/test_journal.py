@@ -1,10 +1,14 @@
 """GET /admin/journal."""
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from lmx.actors.messages.journal import Entry, Page
+from lmx.http import errands
 
 Serve = Callable[..., Awaitable[Any]]
 
@@ -27,6 +31,27 @@ async def test_a_page_is_read_off_the_loop_with_what_was_asked_for(serve: Serve)
     assert (entry["seq"], entry["actor"], entry["target"]) == (7, "loader", "spawning")
     await served.get("/admin/journal?since=0&actor=model:m&limit=5")
     assert asked == [(None, "", 100, False), (0, "model:m", 5, False)]
+
+
+async def test_a_disk_that_hangs_holds_up_nobody_else(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for the journal is told so, however many ask; large answers are packed all the same, on threads too."""
+    monkeypatch.setattr(errands, "SECONDS", 0.5)
+    back = threading.Event()
+
+    def hangs(*_: object) -> Page:
+        back.wait(60)
+        return Page((), 0)
+
+    served = await serve(read_journal=hangs)
+    try:
+        answers = await asyncio.gather(*(served.get("/admin/journal") for _ in range(50)))
+        assert {(status, body["error"]["message"]) for status, _, body in answers} == {(503, errands.SILENT)}
+        assert (await asyncio.wait_for(served.get("/openapi.json"), 10))[0] == 200
+    finally:
+        back.set()
+    async with asyncio.timeout(10):
+        while (await served.get("/admin/journal"))[0] != 200:
+            pass
 
 
 async def test_what_cannot_be_asked_for_is_a_400(serve: Serve) -> None:

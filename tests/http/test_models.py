@@ -43,6 +43,15 @@ async def test_a_loaded_model_tells_context_and_capabilities(served: Served) -> 
     assert None not in model["capabilities"].values()
 
 
+async def test_a_quarantine_of_before_the_start_tells_its_reason(served: Served) -> None:
+    """The machine itself knows only that it started; an admin and a client are told what is wrong with the model."""
+    barred = view("model:m", "quarantined", quarantine="The canary lied.")
+    served.journal.board = Board((barred, view("model:org/n", "unloaded", quarantine="Over.")), ())
+    for path, models in (("/v1/models", "data"), ("/admin/models", "models")):
+        told = (await served.get(path))[2][models]
+        assert [model["reason"] for model in told] == ["The canary lied.", "because"]
+
+
 async def test_what_is_not_known_yet_is_null(served: Served) -> None:
     """A model that was never loaded claims nothing."""
     _, _, model = await served.get("/v1/models/org/n")

@@ -201,6 +201,41 @@ async def test_a_refusal_names_the_field_of_this_route(served: Served) -> None:
         assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
 
 
+@pytest.mark.parametrize(
+    ("sentence", "theirs", "ours"),
+    [
+        ("Invalid '{}': no.", "tools[1].function.parameters", "tools[1].parameters"),
+        ("Invalid '{}': no.", "response_format", "text.format"),
+        ("This model's template knows no '{}'.", "reasoning_effort", "reasoning.effort"),
+    ],
+)
+async def test_what_the_worker_refuses_is_named_as_it_was_sent(
+    served: Served, sentence: str, theirs: str, ours: str
+) -> None:
+    """In `param` and in the sentence: chats nest what this API does not, and call it otherwise."""
+    refusal = Refusal(RefusalKind.INVALID_CONSTRAINT, sentence.format(theirs), param=theirs)
+    served.admission.script = tells(Refused(refusal))
+    status, error = await refused(served)
+    assert (status, error["param"], error["message"]) == (400, ours, sentence.format(ours))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "instead"),
+    [
+        ("messages", [{"role": "user", "content": "Hi"}], "input"),
+        ("response_format", {"type": "json_object"}, "text.format"),
+        ("reasoning_effort", "low", "reasoning.effort"),
+        ("max_tokens", 5, "max_output_tokens"),
+    ],
+)
+async def test_a_field_of_chats_is_told_where_it_went(served: Served, field: str, value: Any, instead: str) -> None:
+    """As OpenAI tells it: the field that was sent is the one that is wrong."""
+    status, error = await refused(served, **{field: value})
+    assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", field)
+    assert f"has moved to '{instead}'" in error["message"]
+    assert served.admission.submits() == []
+
+
 async def test_log_probabilities(served: Served) -> None:
     """With the include they are told with each piece of the text, never with a thought's."""
     row = [TokenLogprob(1, text, -0.5, (Likely(1, text, -0.5),)) for text in (b"<think>", b"x", b"</think>", b"Hi")]
@@ -224,6 +259,16 @@ async def test_log_probabilities_of_a_text_that_a_mark_holds_too(served: Served)
     served.admission.script = tells(Accepted(5, speech=opened), *written, Finished("stop", Usage(5, 4)))
     body = await create(served, include=["message.output_text.logprobs"])
     assert [token["token"] for token in body["output"][1]["content"][0]["logprobs"]] == ["in", " time"]
+
+
+async def test_log_probabilities_of_a_text_that_ends_within_a_character(served: Served) -> None:
+    """The tokens before the answer are not told with it, though what its last ones spell is not its text."""
+    row = tuple(TokenLogprob(1, text, -0.5) for text in (b"x", b"</think>", b"Hi ", b"\xf0", b"\x9f"))
+    opened = Speech(calls="hermes", thoughts="think", opened=True)
+    written = Delta("x</think>Hi \ufffd", row)
+    served.admission.script = tells(Accepted(5, speech=opened), written, Finished("length", Usage(5, 5)))
+    body = await create(served, include=["message.output_text.logprobs"])
+    assert [token["bytes"] for token in body["output"][1]["content"][0]["logprobs"]] == [[*b"Hi "], [0xF0], [0x9F]]
 
 
 async def test_what_the_model_is_asked(served: Served) -> None:
@@ -288,6 +333,25 @@ async def test_items_become_messages(served: Served) -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "2"},
         {"role": "tool", "tool_call_id": "c2", "content": "3"},
     ]
+
+
+async def test_the_answer_to_a_call_comes_right_behind_it(served: Served) -> None:
+    """Also where the model went on after it had called: many templates know no other order."""
+    call = {"type": "function_call", "name": "add", "arguments": "{}"}
+    items: list[Any] = [
+        {"role": "assistant", "content": "First."},
+        call | {"call_id": "c1"},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+        {"role": "assistant", "content": "And."},
+        call | {"call_id": "c2"},
+        *({"type": "function_call_output", "call_id": id, "output": "2"} for id in ("c1", "c2")),
+        {"role": "assistant", "content": "Two."},
+    ]
+    await create(served, input=items, tools=[ADD])
+    told = [(message["role"], message["content"]) for message in chat(served).messages]
+    assert told == [("assistant", "First.\n\nAnd."), ("tool", "2"), ("tool", "2"), ("assistant", "Two.")]
+    assert chat(served).messages[0]["reasoning_content"] == "Hm."
+    assert [one["id"] for one in chat(served).messages[0]["tool_calls"]] == ["c1", "c2"]
 
 
 INPUT_1 = {"type": "input_text", "text": "1"}

@@ -128,13 +128,51 @@ async def test_a_lost_beginning_is_told(keeping: Keeping) -> None:
     assert (await ask(served, "GET", f"{second['id']}/input_items"))[0] == 404
 
 
+async def test_a_conversation_is_bounded_as_a_body_is(keeping: Keeping) -> None:
+    """Bytes that could not be sent at once are not read at once from the store either."""
+    served = await keeping(max_body_bytes=20_000)
+    first = await create(served, input="a" * 9_000)
+    second = await create(served, input="b" * 9_000, previous_response_id=first["id"])
+    status, error = await refused(served, previous_response_id=second["id"])
+    assert (status, error["param"]) == (400, "previous_response_id")
+    assert "at most 20000 are read. Begin a new one." in error["message"]
+
+
+async def test_a_conversation_of_too_many_items_is_refused(serve: Serve, tmp_path: Path) -> None:
+    """Together they may be no more than those of one body."""
+    store = ResponseStore(tmp_path / "responses.db", Bounds(100, 100_000_000))
+    store.start()
+    served = await serve(responses=store)
+    id = ""
+    for _ in range(2):
+        many = [{"role": "user", "content": "a"}] * 17_000
+        id = (await create(served, input=many, **({"previous_response_id": id} if id else {})))["id"]
+    status, error = await refused(served, previous_response_id=id)
+    assert (status, error["code"]) == (400, "too_many_values")
+    assert store.stop()
+
+
 async def test_a_reference_is_resolved(keeping: Keeping) -> None:
     """An item of a stored response may be named by its id alone, in both spellings."""
     served = await keeping()
     body = await create(served)
     id = body["output"][0]["id"]
-    await create(served, input=[{"role": "user", "content": "Hi"}, {"id": id}, {"type": "item_reference", "id": id}])
-    assert [message["content"] for message in chat(served).messages] == ["Hi", "Hello world", "Hello world"]
+    for reference in ({"id": id}, {"type": "item_reference", "id": id}):
+        await create(served, input=[{"role": "user", "content": "Hi"}, reference])
+        assert [message["content"] for message in chat(served).messages] == ["Hi", "Hello world"]
+
+
+async def test_an_item_comes_once(keeping: Keeping) -> None:
+    """A client that goes on from a response and sends its items again too would have the model read them twice."""
+    served = await keeping()
+    first = await create(served)
+    again = [*first["output"], {"role": "user", "content": "And?"}]
+    reference = {"type": "item_reference", "id": first["output"][0]["id"]}
+    for fields in ({"input": again, "previous_response_id": first["id"]}, {"input": [reference, *again]}):
+        status, error = await refused(served, **fields)
+        assert (status, error["param"]) == (400, "input")
+        assert error["message"].startswith(f"Duplicate item found with id {first['output'][0]['id']}.")
+    await create(served, input=[{"role": "user", "content": "Hi", "id": ""}, *again], store=False)
 
 
 async def test_input_items(keeping: Keeping) -> None:
@@ -178,6 +216,16 @@ async def test_one_key_does_not_see_what_another_one_has(keeping: Keeping) -> No
     status, _, answer = await served.post(URL, again, headers=other)
     assert (status, answer["error"]["code"]) == (400, "previous_response_not_found")
     assert (await ask(served, "GET", body["id"]))[0] == 200
+
+
+async def test_a_key_is_the_same_however_it_is_sent(keeping: Keeping) -> None:
+    """The scheme's name knows no case (RFC 9110), and Anthropic's clients have a header of their own."""
+    served = await keeping()
+    key = {"Authorization": "Bearer my-key-123"}
+    _, _, body = await served.post(URL, {"model": "m", "input": "Hi"}, headers=key)
+    for headers in (key, {"Authorization": "bearer my-key-123"}, {"x-api-key": "my-key-123"}):
+        assert (await ask(served, "GET", body["id"], **headers))[0] == 200
+    assert (await ask(served, "GET", body["id"]))[0] == 404
 
 
 async def test_queries_that_cannot_be_honoured(keeping: Keeping) -> None:

@@ -31,6 +31,10 @@ async def test_clients_of_one_address_differ_by_their_keys(served: Served) -> No
     assert names[0] == names[2] != names[1]
     assert all(name.startswith("127.0.0.1 ") for name in names)
     assert "one" not in names[0]
+    spelt = [{"Authorization": "bearer  one"}, {"x-api-key": "one"}]
+    assert [(await asked(served, **headers)).client for headers in spelt] == [names[0]] * 2, (
+        "the same key, spelt otherwise"
+    )
 
 
 @pytest.mark.parametrize(("given", "seconds"), [("1", 1.0), ("2.5", 2.5), ("600", 600.0)])

@@ -4,8 +4,9 @@ from itertools import product
 
 import pytest
 
-from lmx.machines import model as life
+from lmx.machines import life
 from lmx.machines.liveness import Patience, Signs, explain, judge
+from lmx.machines.model import ModelMachine
 
 PATIENCE = Patience()
 STANDS = ("standing", "unanswered")
@@ -78,7 +79,8 @@ def test_the_proofs_are_told_in_words() -> None:
 
 @pytest.mark.parametrize("state", ["loading", "warming", "canary", "ready", "draining", "unloading"])
 def test_a_verdict_kills_and_the_exit_that_follows_decides(state: str) -> None:
-    """Wherever a worker sits, `wedged` has it killed with the verdict as the reason, and moves nothing."""
-    machine = life.ModelMachine(state)
-    assert machine.step("wedged", reason="It was stuck.") == (life.KillWorker("It was stuck."),)
-    assert machine.current == state
+    """Wherever a worker sits, `wedged` has it killed with the verdict as the reason; what serves does so no more."""
+    machine = ModelMachine(state)
+    effects = machine.step("wedged", reason="It was stuck.")
+    assert effects == ((life.StopTaking(),) if state == "ready" else ()) + (life.KillWorker("It was stuck."),)
+    assert machine.current == ("draining" if state == "draining" else "killed")

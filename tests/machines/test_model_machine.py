@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmx.machines import model as life
-from lmx.machines.base import TransitionNotAllowed
+from lmx.machines import life
+from lmx.machines.base import Deadline, TransitionNotAllowed
 from lmx.machines.model import ModelMachine
 from lmx.machines.types import FailureKind, Refusal, RefusalKind
 
@@ -99,11 +99,55 @@ def test_failed_to_load_is_not_crashed() -> None:
 
 @pytest.mark.parametrize("state", ["loading", "warming", "canary", "unloading"])
 def test_a_wedge_is_a_death_made_by_us(state: str) -> None:
-    """A passed deadline kills the worker and stays: the exit that follows decides where to go."""
+    """A passed deadline kills the worker, and the model says so: the exit that follows decides where to go."""
     ways = {"loading": READY[:2], "warming": READY[:3], "canary": READY[:4], "unloading": (*READY, "drain", "drained")}
     born = machine(*ways[state])
     assert born.step("timed_out", reason="") == (life.KillWorker(),)
-    assert born.current == state
+    assert born.current == "killed"
+    born.step("worker_exited", **DIES)
+    assert born.current == ("unloaded" if state == "unloading" else "backoff")
+
+
+@pytest.mark.parametrize("state", ["loading", "ready", "unloading"])
+def test_a_worker_that_nobody_can_kill_is_told_of(state: str) -> None:
+    """10 s after the kill, whoever waits is refused with the reason, and so is who comes; its exit mends it."""
+    ways = {"loading": READY[:2], "ready": READY, "unloading": (*READY, "drain", "drained")}
+    born = machine(*ways[state], "wedged")
+    assert born.deadline() == Deadline(10.0, "survived")
+    assert born.answer() == "wait"
+    interrupt, refuse = born.step("survived", reason="")
+    assert (born.current, isinstance(interrupt, life.Interrupt)) == ("unkillable", True)
+    answer = born.answer()
+    assert isinstance(answer, Refusal)
+    assert "does not let it end" in answer.message
+    assert refuse == life.RefuseWaiting(answer)
+    born.step("worker_exited", **DIES)
+    assert born.current == ("unloaded" if state == "unloading" else "backoff")
+    assert born.answer() == "wait"
+
+
+def test_a_worker_that_cannot_be_started_is_no_crash() -> None:
+    """A hundred in a row spend no budget and quarantine nobody; the fourth tells those who wait, and a load forgets."""
+    born = machine("request")
+    delays, told = [], []
+    for _ in range(100):
+        born.step("granted")
+        give_back, wait, *rest = born.step("not_started", reason="No process.", chance=0.0)
+        assert (born.current, give_back) == ("backoff", life.GiveBackMemory())
+        assert isinstance(wait, life.Schedule)
+        assert not wait.restart
+        delays.append(wait.seconds)
+        told.append(rest)
+        if rest:
+            refusal = Refusal(RefusalKind.MODEL_UNLOADED, "No process.", wait.seconds)
+            assert (rest, born.answer()) == ([life.RefuseWaiting(refusal)], refusal)
+        born.step("retry")
+    assert delays[:8] == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert [bool(rest) for rest in told[:5]] == [False, False, False, True, True]
+    assert (born.budget.recent, born.budget.in_a_row) == ([], 0)
+    for event in (*READY[1:], "worker_exited"):
+        born.step(event, **DIES)
+    assert (born.current, born.answer(), born.unstarted) == ("backoff", "wait", 0)
 
 
 EVENTS = sorted({name for state in ModelMachine.states for t in state.transitions for name in t.event.split()})

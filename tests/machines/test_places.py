@@ -1,7 +1,9 @@
 """Places of who stopped waiting."""
 
+import time
+
 from lmx.machines.places import KEPT_SECONDS, REMEMBERED, Places
-from lmx.machines.types import Generation, Text
+from lmx.machines.types import Chat, Generation, Text
 
 ASKED, OTHER = (Generation(prompt=Text(text)) for text in ("a", "b"))
 
@@ -35,3 +37,19 @@ def test_places_are_kept_for_a_while_and_not_without_end() -> None:
         assert len(places) <= REMEMBERED
     assert places.take("c999", "m", ASKED, 0.0) == 999
     assert places.take("c0", "m", ASKED, 0.0) == 0
+
+
+def test_a_huge_request_holds_nobody_up() -> None:
+    """The actor that admits everybody spends milliseconds on it; its length and both its ends tell it from others."""
+
+    def huge(*, last: str = "z", count: int = 100_000) -> Generation:
+        message = {"role": "user", "content": [{"type": "text", "text": "abc"}] * 1000 + [{"type": "image"}]}
+        messages = tuple([message] * (count // 1000) + [{"role": "user", "content": "b" * 10_000_000 + last}])
+        return Generation(prompt=Chat(messages, images=(b"x" * 30_000_000, last.encode())))
+
+    asked, again, other, shorter, places = huge(), huge(), huge(last="y"), huge(count=99_000), Places()
+    before = time.thread_time()
+    places.leave("me", "m", asked, 7, 0.0)
+    assert places.take("me", "m", other, 1.0) == places.take("me", "m", shorter, 1.0) == 0
+    assert places.take("me", "m", again, 1.0) == 7
+    assert time.thread_time() - before < 0.25

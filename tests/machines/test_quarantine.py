@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmx.machines import model as life
+from lmx.machines import life
 from lmx.machines.base import Deadline, Effect
 from lmx.machines.model import ModelMachine
 from lmx.machines.types import Refusal, RefusalKind
@@ -111,8 +111,9 @@ def test_a_trial_survives_the_loss_of_its_actor() -> None:
 
 
 def test_an_idle_model_whose_canary_never_ends_loses_its_worker() -> None:
-    """It stays ready until that has exited; then it is any other death."""
+    """It serves nobody any more until that has exited; then it is any other death."""
     machine = ModelMachine()
-    assert feed(machine, "request", *SINGS, "timed_out") == [life.KillWorker("It died.")]
+    assert feed(machine, "request", *SINGS, "timed_out") == [life.StopTaking(), life.KillWorker("It died.")]
+    assert machine.current == "killed"
     feed(machine, "worker_exited")
     assert machine.current == "backoff"

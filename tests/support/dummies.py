@@ -123,17 +123,6 @@ def is_silent(*before: Event) -> Act:
     return act
 
 
-def by_prompt(scripts: dict[str, Act]) -> Act:
-    """One script per text of the prompt."""
-
-    def act(submit: admission.Submit, cancelled: threading.Event) -> None:
-        assert isinstance(submit.generation, Generation)
-        text = getattr(submit.generation.prompt, "text", "")
-        scripts[text](submit, cancelled)
-
-    return act
-
-
 class DummyJournal:
     """Answers reads with `board`; with None it is stuck."""
 

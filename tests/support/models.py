@@ -24,7 +24,7 @@ CHAT = (
 POISON = 50
 """The token whose embedding is NaN in a poisoned model."""
 
-TRAINED_CONTEXT = 1024
+TRAINED_CONTEXT, SHORT_CONTEXT = 1024, 256
 LAYERS, DIM, FFN, HEADS, KV_HEADS = 2, 64, 128, 4, 2
 HEAD_DIM = DIM // HEADS
 
@@ -43,13 +43,16 @@ def vocabulary() -> tuple[str, ...]:
 
 @functools.cache
 def gguf_file(kind: str = "llama", *, poisoned: bool = False) -> Path:
-    """A GGUF of `kind`: llama, mamba (recurrent), lfm2 (hybrid), embedding (a pooled llama), bert or reranker."""
+    """A GGUF of `kind`: llama, mamba (recurrent), lfm2 (hybrid), embedding (a pooled llama), bert or reranker.
+
+    Or longrope: a llama whose positions are turned by other factors in a context of more than SHORT_CONTEXT tokens.
+    """
     path = Path(_folder.name) / f"{kind}{'-poisoned' * poisoned}.gguf"
     makers = {"llama": llama, "embedding": llama, "mamba": mamba, "lfm2": lfm2, "bert": bert, "reranker": reranker}
-    weights = makers[kind]()
+    weights = longrope() if kind == "longrope" else makers[kind]()
     if poisoned:
         weights["token_embd.weight"][POISON] = np.nan
-    writer = gguf.GGUFWriter(str(path), {"embedding": "llama", "reranker": "bert"}.get(kind, kind))
+    writer = gguf.GGUFWriter(str(path), {"embedding": "llama", "longrope": "llama", "reranker": "bert"}.get(kind, kind))
     _describe(writer, kind)
     for name, tensor in weights.items():
         writer.add_tensor(name, np.ascontiguousarray(tensor, np.float32))
@@ -97,6 +100,11 @@ def llama() -> Weights:
             halves = weights[key].reshape(heads, 2, HEAD_DIM // 2, DIM)
             weights[key] = halves.swapaxes(1, 2).reshape(heads * HEAD_DIM, DIM)
     return weights
+
+
+def longrope() -> Weights:
+    factors = {"rope_factors_short.weight": 1.0, "rope_factors_long.weight": 8.0}
+    return llama() | {name: np.full(HEAD_DIM // 2, factor, np.float32) for name, factor in factors.items()}
 
 
 def mamba(inner: int = 128, state: int = 8, rank: int = 4, kernel: int = 4) -> Weights:
@@ -195,9 +203,12 @@ def _describe(writer: gguf.GGUFWriter, kind: str) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_head_count(0 if kind == "mamba" else HEADS)
     writer.add_feed_forward_length(0 if kind == "mamba" else FFN)
-    if kind in ("llama", "embedding"):
+    if kind in ("llama", "embedding", "longrope"):
         writer.add_head_count_kv(KV_HEADS)
         writer.add_rope_dimension_count(HEAD_DIM)
+    if kind == "longrope":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_orig_ctx_len(SHORT_CONTEXT)
     if kind == "mamba":
         writer.add_ssm_conv_kernel(4)
         writer.add_ssm_inner_size(128)

@@ -45,6 +45,8 @@ class Embedded(Struct, frozen=True):
     width: int
     tokens: tuple[int, ...]
     """Of each input."""
+    model: str = ""
+    """Who made them: vectors of two models have nothing in common."""
 
 
 class Rendered(Struct, frozen=True):
@@ -52,6 +54,8 @@ class Rendered(Struct, frozen=True):
 
     tokens: tuple[int, ...]
     text: str
+    model: str = ""
+    """Whose tokens, or whose template, they are."""
 
 
 class Finished(Struct, frozen=True):

@@ -10,7 +10,7 @@ from lmx.machines.frames import Report
 from lmx.machines.tasks import Task
 from lmx.machines.types import Adapter, Failure, Refusal
 
-Cause = Literal["exit", "killed", "signal", "oom", "gpu", "protocol", "wedge"]
+Cause = Literal["exit", "killed", "signal", "oom", "gpu", "protocol", "wedge", "unstarted"]
 """Of a worker's death, in one word."""
 
 

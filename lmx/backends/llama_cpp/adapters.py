@@ -1,25 +1,32 @@
-"""LoRA adapters: llama.cpp applies one set of them to a whole context."""
+"""LoRA adapters: llama.cpp applies a set of them to a whole context."""
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 from lmx.backends.base import LoadError
-from lmx.backends.llama_cpp.context import Context
 from lmx.backends.llama_cpp.library import errors, lib
 from lmx.backends.llama_cpp.model import Model, require_gguf
 from lmx.machines.types import Adapter
 
 
-def use_adapters(model: Model, context: Context, adapters: Sequence[Adapter]) -> None:
-    """Let all of them weigh in on every sequence. Raises LoadError. They are freed with the model."""
-    if not adapters:
-        return
-    handles = [_load(model, adapter.path) for adapter in adapters]
-    pointers = (ctypes.c_void_p * len(handles))(*handles)
-    scales = (ctypes.c_float * len(handles))(*(adapter.scale for adapter in adapters))
-    first = ctypes.cast(pointers, ctypes.POINTER(ctypes.POINTER(ctypes.c_void_p)))
-    if lib.llama_set_adapters_lora(context.handle, first, len(handles), scales):
-        raise LoadError(f"{adapters[0].path} cannot be applied to {model.path}: {errors.reason()}")
+class Adapters:
+    """Those of one model, each with its scale. They are freed with the model."""
+
+    def __init__(self, model: Model, adapters: Sequence[Adapter] = ()) -> None:
+        """Raises LoadError."""
+        self._scales = [adapter.scale for adapter in adapters]
+        self._handles = [_load(model, adapter.path) for adapter in adapters]
+
+    def use(self, context: Any) -> bool:
+        """Let all of them weigh in on every sequence of a llama_context; False when llama.cpp does not."""
+        if not self._handles:
+            return True
+        count = len(self._handles)
+        pointers = (ctypes.c_void_p * count)(*self._handles)
+        first = ctypes.cast(pointers, ctypes.POINTER(ctypes.POINTER(ctypes.c_void_p)))
+        errors.clear()
+        return not lib.llama_set_adapters_lora(context, first, count, (ctypes.c_float * count)(*self._scales))
 
 
 def _load(model: Model, path: str) -> int:

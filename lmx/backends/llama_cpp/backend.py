@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmx.backends.base import EngineFatal, Event, Handle, Info, LoadAborted, LoadError, SeqSpec, Stats
-from lmx.backends.llama_cpp.adapters import use_adapters
+from lmx.backends.llama_cpp.adapters import Adapters
 from lmx.backends.llama_cpp.context import Context, physical_cores
 from lmx.backends.llama_cpp.embedding import LlamaEmbedder, end_tokens, pair_text
 from lmx.backends.llama_cpp.export import pack, unpack
 from lmx.backends.llama_cpp.guesser import guesser_for
 from lmx.backends.llama_cpp.identity import kv_key
-from lmx.backends.llama_cpp.library import lib
+from lmx.backends.llama_cpp.library import errors, lib
 from lmx.backends.llama_cpp.model import Model
 from lmx.backends.llama_cpp.runner import Runner
 from lmx.backends.llama_cpp.slots import KvHandle
@@ -40,10 +40,9 @@ class LlamaCppBackend:
         self._embedder = LlamaEmbedder(self._model, spec.threads or physical_cores())
         self._loaded = True
         info = self._describe(spec)
-        if not self._model.generates:
-            return info
         try:
-            return self._prepare(spec, info, progress)
+            self._embedder.adapters = adapters = Adapters(self._model, spec.adapters)
+            return self._prepare(spec, info, adapters, progress) if self._model.generates else info
         except (LoadError, LoadAborted):
             self.close()
             raise
@@ -119,15 +118,16 @@ class LlamaCppBackend:
         self._embedder.close()
         self._model.close()
 
-    def _prepare(self, spec: ModelSpec, info: Info, progress: Callable[[float], bool]) -> Info:
+    def _prepare(self, spec: ModelSpec, info: Info, adapters: Adapters, progress: Callable[[float], bool]) -> Info:
         """Make ready to write text."""
         context = Context(self._model, spec)
         self._runner = runner = Runner(self._model, context)
         if spec.mmproj:
             self._eyes = Eyes(self._model, spec.mmproj, context.threads)
-        use_adapters(self._model, context, spec.adapters)
+        if not adapters.use(context.handle):
+            raise LoadError(f"the adapters of {spec.path} cannot be applied to it: {errors.reason()}")
         runner.guesser, speculation = guesser_for(self._model, spec, context, lambda _: progress(1.0))
-        self._key = kv_key(spec, context)
+        self._key = kv_key(spec, self._model, context)
         return replace(
             info,
             context=context.length,

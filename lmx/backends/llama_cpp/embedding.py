@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmx.backends.base import EngineFatal
+from lmx.backends.llama_cpp.adapters import Adapters
 from lmx.backends.llama_cpp.batch import Batch, Part
 from lmx.backends.llama_cpp.library import errors, lib
 from lmx.backends.llama_cpp.model import Model
@@ -37,6 +38,8 @@ class LlamaEmbedder:
         """Costs nothing but a look at the metadata."""
         self._model = model
         self._threads = threads
+        self.adapters = Adapters(model)
+        """What weighs in on every text."""
         architecture = model.metadata("general.architecture")
         said = model.metadata(f"{architecture}.pooling_type")
         self._causal = model.metadata(f"{architecture}.attention.causal") != "false"
@@ -80,6 +83,8 @@ class LlamaEmbedder:
             room = max(self._together, 1 << (tokens - 1).bit_length())
             self.close()
             self._context = _Context(self._model, self._pooling, room, self._threads, by_token=self._by_token)
+            if not self.adapters.use(self._context.handle):
+                raise EngineFatal(f"embedding: the adapters cannot be applied: {errors.reason()}")
         return self._context
 
     @property
@@ -106,10 +111,10 @@ class _Context:
         params.kv_unified = True
         params.flash_attn_type = FLASH_AUTO if lib.llama_supports_gpu_offload() else FLASH_OFF
         errors.clear()
-        self._handle = lib.llama_init_from_model(model.handle, params)
-        if not self._handle:
+        self.handle = lib.llama_init_from_model(model.handle, params)
+        if not self.handle:
             raise EngineFatal(f"no room for embeddings of {room} tokens: {errors.reason()}")
-        self._memory = lib.llama_get_memory(self._handle)
+        self._memory = lib.llama_get_memory(self.handle)
         encodes = not self._memory or lib.llama_model_has_encoder(model.handle)
         self._compute = lib.llama_encode if encodes else lib.llama_decode
         self._batch = Batch(room)
@@ -133,24 +138,24 @@ class _Context:
         self._batch.fill(part for part in parts if part.tokens)
         if not self._batch.native.n_tokens:
             return
-        lib.llama_set_embeddings(self._handle, embeddings)
+        lib.llama_set_embeddings(self.handle, embeddings)
         errors.clear()
-        if code := self._compute(self._handle, self._batch.native):
+        if code := self._compute(self.handle, self._batch.native):
             raise EngineFatal(f"embedding: llama.cpp returned {code}: {errors.reason()}")
 
     def _row(self, slot: int, end: int, width: int) -> Rows:
         """A copy of the numbers of one prompt, whose last token is the batch's token `end`."""
         if self._by_token:
-            pointer = lib.llama_get_embeddings_ith(self._handle, end)
+            pointer = lib.llama_get_embeddings_ith(self.handle, end)
         else:
-            pointer = lib.llama_get_embeddings_seq(self._handle, slot)
+            pointer = lib.llama_get_embeddings_seq(self.handle, slot)
         if not pointer:
             raise EngineFatal("embedding: llama.cpp gave no numbers")
         numbers = (ctypes.c_float * width).from_address(ctypes.addressof(pointer.contents))
         return np.array(numbers, np.float32)
 
     def close(self) -> None:
-        lib.llama_free(self._handle)
+        lib.llama_free(self.handle)
 
 
 def _groups(prompts: Prompts, most: int) -> Iterator[list[int]]:

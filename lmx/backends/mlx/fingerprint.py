@@ -1,16 +1,13 @@
 """One name for everything that a computed prompt depends on beside its tokens."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+from lmx.backends.fingerprint import fingerprint
 from lmx.backends.mlx.imports import mx
 from lmx.machines.types import ModelSpec
-
-EDGE = 2**20
-"""Of each file of weights the first and last MiB are read: its header and some of its numbers."""
 
 
 def kv_key(spec: ModelSpec, *, draft: bool) -> str:
@@ -30,11 +27,7 @@ def kv_key(spec: ModelSpec, *, draft: bool) -> str:
 
 def _add(digest: "hashlib.blake2b", folder: Path) -> None:
     for file in _files(folder):
-        digest.update(f"\0{file.name} {file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(EDGE))
-            stream.seek(max(EDGE, os.fstat(stream.fileno()).st_size - EDGE))
-            digest.update(stream.read(EDGE))
+        digest.update(f"\0{file.name} {fingerprint(file)}".encode())
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -1,5 +1,6 @@
 """Blocks of Anthropic's messages, as clients send them (types of the `anthropic` client, Messages API 2023-06-01)."""
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -49,6 +50,59 @@ class ImageBlock(Block, frozen=True, tag="image"):
     source: Base64Source | UrlSource
 
 
+class Citations(Struct, frozen=True, forbid_unknown_fields=True):
+    """No model of lmx cites."""
+
+    enabled: Literal[False] | None = None
+
+
+class PlainSource(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    data: str
+    media_type: Literal["text/plain"]
+
+
+class BlocksSource(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="content"):
+    content: str | list[TextBlock]
+
+    @property
+    def data(self) -> str:
+        return self.content if isinstance(self.content, str) else joined(self.content)
+
+
+class DocumentBlock(Block, frozen=True, kw_only=True, tag="document"):
+    """Of text; nobody here reads PDF."""
+
+    source: PlainSource | BlocksSource
+    title: str | None = None
+    context: str | None = None
+    citations: Citations | None = None
+
+    @property
+    def text(self) -> str:
+        return _marked("document", {"title": self.title, "context": self.context}, self.source.data)
+
+
+class SearchResultBlock(Block, frozen=True, tag="search_result"):
+    source: str
+    title: str
+    content: list[TextBlock]
+    citations: Citations | None = None
+
+    @property
+    def text(self) -> str:
+        return _marked("search_result", {"source": self.source, "title": self.title}, joined(self.content))
+
+
+class ReferenceBlock(Block, frozen=True, tag="tool_reference"):
+    """A tool that was found, and is offered from now on."""
+
+    tool_name: Label
+
+    @property
+    def text(self) -> str:
+        return f"{self.tool_name} is now one of your tools."
+
+
 class ToolUseBlock(Block, frozen=True, tag="tool_use"):
     id: Label
     name: Label
@@ -57,18 +111,21 @@ class ToolUseBlock(Block, frozen=True, tag="tool_use"):
     toolset_name: Literal[None] = None
 
 
+Result = TextBlock | ImageBlock | DocumentBlock | SearchResultBlock | ReferenceBlock
+
+
 class ToolResultBlock(Block, frozen=True, tag="tool_result"):
     tool_use_id: Label
-    content: str | list[TextBlock | ImageBlock] | None = None
+    content: str | list[Result] | None = None
     is_error: bool | None = None
     toolset_name: Literal[None] = None
 
 
 class ThinkingBlock(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
-    """The signature is not looked at: a conversation may have begun with another model."""
+    """The signature is not looked at, nor missed: a conversation may have begun with another model."""
 
     thinking: str
-    signature: str
+    signature: str = ""
 
 
 class RedactedBlock(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="redacted_thinking"):
@@ -77,15 +134,39 @@ class RedactedBlock(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     data: str
 
 
-Content = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedBlock
+Content = (
+    TextBlock
+    | ImageBlock
+    | DocumentBlock
+    | SearchResultBlock
+    | ToolUseBlock
+    | ToolResultBlock
+    | ThinkingBlock
+    | RedactedBlock
+)
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["user", "assistant", "system"]
     content: str | list[Content]
 
+    @property
+    def thinks(self) -> bool:
+        return any(isinstance(block, ThinkingBlock | RedactedBlock) for block in self.blocks())
+
     def blocks(self) -> list[Content]:
         """A string is a text."""
         if isinstance(self.content, list):
             return self.content
         return [TextBlock(text=self.content)] if self.content else []
+
+
+def joined(blocks: Iterable[TextBlock]) -> str:
+    """Pieces that were written apart stay apart."""
+    return "\n".join(block.text for block in blocks)
+
+
+def _marked(tag: str, about: Mapping[str, str | None], text: str) -> str:
+    """As Anthropic advises to write documents into prompts."""
+    told = [f"<{name}>{value}</{name}>" for name, value in about.items() if value]
+    return "\n".join([f"<{tag}>", *told, text, f"</{tag}>"])

@@ -6,12 +6,15 @@ from typing import Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from lmx.http.errors import ApiError
 from lmx.http.keys import MISSING
 
 ROUTE = "/v1/messages"
+THREADS = "thread_unsupported_request"
+VERSION = "anthropic-version"
+"""The header that all of Anthropic's clients send."""
 NO_KEY = "x-api-key header is required"
 TYPES: Mapping[int, str] = {
     401: "authentication_error",
@@ -36,9 +39,16 @@ CALLED: Mapping[str, str] = {
 _INDEX = re.compile(r"\.?\[(\d+)\]")
 
 
+class Details(Struct, frozen=True):
+    error_code: str
+    unsupported: tuple[str, ...]
+
+
 class Fault(Struct, frozen=True):
     type: str
     message: str
+    details: Details | UnsetType = UNSET
+    """What a program can go by: the anthropic client does without a thread where there is none."""
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
@@ -47,14 +57,15 @@ class Envelope(Struct, frozen=True, kw_only=True):
     request_id: str
 
 
-def speaks_to(path: str) -> bool:
-    """Whether who asks for this path reads Anthropic's errors."""
-    return path == ROUTE or path.startswith(f"{ROUTE}/")
+def speaks_to(request: web.BaseRequest) -> bool:
+    """Whether who asks reads Anthropic's errors: on its routes everybody, elsewhere its clients."""
+    return request.path == ROUTE or request.path.startswith(f"{ROUTE}/") or VERSION in request.headers
 
 
 def body(error: ApiError, request_id: str) -> bytes:
     kind = TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    return msgspec.json.encode(Envelope(error=Fault(kind, _message(error)), request_id=request_id))
+    details = Details(THREADS, ("thread",)) if error.error.code == THREADS else UNSET
+    return msgspec.json.encode(Envelope(error=Fault(kind, _message(error), details), request_id=request_id))
 
 
 def response(error: ApiError, request_id: str) -> web.Response:
@@ -73,5 +84,5 @@ def _message(error: ApiError) -> str:
         return NO_KEY
     if param is None:
         return message
-    place = _INDEX.sub(r".\1", CALLED.get(param, param))
-    return f"{place}: {message}"
+    place = _INDEX.sub(r".\1", CALLED.get(param, param)).replace(".function.parameters", ".input_schema")
+    return f"{place}: " + message.removeprefix(f"Invalid '{param}': ")

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from lmx.actors.messages.client import Accepted, Delta, Finished, Prefilled
 from lmx.formats.parts import CallArguments, CallBegun, CallEnded, Part, Said, Thought
 from lmx.http.anthropic import envelope
+from lmx.http.anthropic.edits import Applied, Edits
 from lmx.http.anthropic.reply import (
     PREFIX,
     Content,
@@ -19,6 +20,7 @@ from lmx.http.anthropic.reply import (
     ToolUse,
     Usage,
     id_of,
+    prompt_of,
     signed,
     stop_of,
     usage_of,
@@ -73,6 +75,7 @@ class Ended(Struct, frozen=True):
 class End(Struct, frozen=True, tag_field="type", tag="message_delta"):
     delta: Ended
     usage: Usage
+    context_management: Applied | UnsetType = UNSET
 
 
 class Stop(Struct, frozen=True, tag_field="type", tag="message_stop"):
@@ -167,18 +170,23 @@ class Blocks:
 
 
 class MessageEvents(Chunks):
-    def __init__(self, exchange: Exchange, request_id: str, asked: MessagesRequest) -> None:
+    def __init__(self, exchange: Exchange, request_id: str, asked: MessagesRequest, edits: Edits) -> None:
         self._exchange = exchange
         self._request_id = request_id
         self._asked = asked
+        self._edits = edits
         self._blocks = Blocks(omits_thoughts=asked.omits_thoughts)
 
     def opening(self, index: int, accepted: Accepted) -> bytes:
         """What of the prompt was known is told at the end."""
-        usage = Usage(input_tokens=accepted.prompt_tokens, output_tokens=0)
-        return (
-            event(Start(Message(id=id_of(self._exchange.id), model=self._asked.model, content=(), usage=usage))) + PING
+        begun = Message(
+            id=id_of(self._exchange.id),
+            model=self._asked.model,
+            content=(),
+            usage=Usage(input_tokens=accepted.prompt_tokens, output_tokens=0),
+            diagnostics=self._asked.diagnosis,
         )
+        return event(Start(begun)) + PING
 
     def prefilled(self, index: int, prefilled: Prefilled) -> bytes:
         return b""
@@ -194,7 +202,7 @@ class MessageEvents(Chunks):
         full = usage.output_tokens >= self._asked.max_tokens
         why = stop_of(finished.reason, finished.stop, called=self._blocks.called, full=full)
         ended = Ended(why, finished.stop if why == "stop_sequence" else None)
-        return self._blocks.close() + event(End(ended, usage))
+        return self._blocks.close() + event(End(ended, usage, self._edits.told(prompt_of(usage))))
 
     def end(self) -> bytes:
         return event(Stop())

@@ -43,10 +43,23 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "output_format": ("json_schema",),
     "caller": ("direct",),
     "edits": ("clear_thinking_20251015",),
-    "content": ("text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"),
-    "result": ("text", "image"),
+    "content": (
+        "text",
+        "image",
+        "document",
+        "search_result",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "redacted_thinking",
+    ),
+    "result": ("text", "image", "document", "search_result", "tool_reference"),
+    "document": ("text", "content"),
+    "keep": ("all", "thinking_turns"),
 }
 """By the name of the field, or of the field whose `type` it is."""
+
+UNREAD = "No PDF is read here: send its text, and leave it out of the conversation from now on"
 
 _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -83,6 +96,7 @@ def _explain(text: str, value: Any) -> ApiError:
     fault = text[: found.start()] if found else text
     steps = [name or int(index) for name, index in _STEP.findall(found["path"])] if found else []
     place, got = _walk(value, steps)
+    steps = ["document" if step == "source" and ".document." in place else step for step in steps]
     if match := _FIELD.match(fault):
         where = f"{place}.{shown(match['name'])}".removeprefix(".")
         return missing(where) if match["fault"] == "missing required" else extra(where)
@@ -108,7 +122,8 @@ def _choice(steps: Sequence[str | int], got: Any) -> str:
     names = [step for step in steps if isinstance(step, str)]
     allowed = ", ".join(map(repr, CHOICES.get(_chooser(names), ())))
     if names and names[-1] == "type":
-        return f"Input tag {shown(repr(got))} found using 'type' does not match any of the expected tags: {allowed}"
+        told = f"Input tag {shown(repr(got))} found using 'type' does not match any of the expected tags: {allowed}"
+        return f"{told}. {UNREAD}" if _chooser(names) == "document" else told
     head, comma, last = allowed.rpartition(", ")
     return f"Input should be {head} or {last}" if comma else f"Input should be {last or 'null'}"
 
@@ -118,7 +133,7 @@ def _chooser(names: Sequence[str]) -> str:
     if names and names[-1] != "type":
         return names[-1]
     fields = names[:-1]
-    return "result" if fields.count("content") == 2 else fields[-1] if fields else ""
+    return "result" if fields[-1:] == ["content"] and fields.count("content") == 2 else "".join(fields[-1:])
 
 
 def _walk(value: Any, steps: Sequence[str | int]) -> tuple[str, Any]:

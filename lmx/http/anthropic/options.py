@@ -11,8 +11,8 @@ from lmx.machines.speech import Effort, Thinking
 from lmx.machines.types import Constraint, RefusalKind
 
 Display = Literal["summarized", "omitted"]
-EFFORTS: dict[str, Effort | None] = {"low": "low", "medium": "medium", "high": None, "xhigh": "xhigh", "max": "xhigh"}
-"""`high` is Anthropic's default: it asks for nothing."""
+EFFORTS: dict[str, Effort | None] = {"low": "low", "medium": "medium", "high": None, "xhigh": "xhigh", "max": "max"}
+"""`high` is Anthropic's default: it asks for nothing. None of them switches thoughts on; a model without takes any."""
 
 
 class Adaptive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="adaptive"):
@@ -50,10 +50,10 @@ def thinking_of(config: ThinkingConfig | None, output: OutputConfig | None) -> T
     match config:
         case Enabled(budget_tokens=budget):
             return Thinking(enabled=True, effort=effort, budget=budget)
-        case Disabled():
-            return Thinking(enabled=False, effort=effort)
+        case Disabled():  # no tokens for thoughts: also a model that always thinks can do that
+            return Thinking(budget=0)
         case _:
-            return Thinking(effort=effort)
+            return Thinking(effort=effort, hint=effort is not None)
 
 
 def constraint_of(output: OutputConfig | None, older: OutputFormat | None) -> Constraint | None:

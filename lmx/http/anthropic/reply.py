@@ -5,10 +5,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from lmx.formats.parts import Thought
 from lmx.http import replies
+from lmx.http.anthropic.edits import Applied, Original
 from lmx.http.tools import call_id
 from lmx.http.written import Call, Written
 from lmx.machines.types import FinishReason
@@ -56,6 +57,14 @@ class ToolUse(Struct, frozen=True, tag_field="type", tag="tool_use"):
 Content = Text | Thinking | ToolUse
 
 
+class Unavailable(Struct, frozen=True, tag_field="type", tag="unavailable"):
+    """What there is to say of a cache: lmx keeps no fingerprints of earlier requests."""
+
+
+class Diagnosis(Struct, frozen=True):
+    cache_miss_reason: Unavailable = Unavailable()
+
+
 class Message(Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
     id: str
     role: Literal["assistant"] = "assistant"
@@ -64,10 +73,16 @@ class Message(Struct, frozen=True, kw_only=True, tag_field="type", tag="message"
     stop_reason: StopReason | None = None
     stop_sequence: str | None = None
     usage: Usage
+    diagnostics: Diagnosis | UnsetType = UNSET
+    """Only for who named an earlier message to compare with."""
+    context_management: Applied | UnsetType = UNSET
+    """Only for who asked for edits."""
 
 
 class TokenCount(Struct, frozen=True):
     input_tokens: int
+    context_management: Original | UnsetType = UNSET
+    """Only for who asked for edits."""
 
 
 def id_of(exchange: str) -> str:
@@ -83,6 +98,11 @@ def usage_of(cost: replies.Usage) -> Usage:
         output_tokens=cost.completion_tokens,
         output_tokens_details=OutputDetails(cost.completion_tokens_details.reasoning_tokens),
     )
+
+
+def prompt_of(usage: Usage) -> int:
+    """Tokens."""
+    return usage.input_tokens + usage.cache_read_input_tokens
 
 
 def stop_of(reason: FinishReason, stop: str, *, called: bool, full: bool) -> StopReason:

@@ -1,20 +1,24 @@
 """From Anthropic's turns to the messages that chat templates read."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from lmx.http.anthropic.blocks import (
     Content,
+    DocumentBlock,
     ImageBlock,
     Message,
     RedactedBlock,
+    Result,
+    SearchResultBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
+    joined,
 )
 from lmx.http.anthropic.faults import at
 from lmx.http.errors import shown
@@ -27,10 +31,11 @@ UNASKED = (
     "unexpected `tool_use_id` found in `tool_result` blocks: {id}. Each `tool_result` block must have a corresponding"
     " `tool_use` block in the previous message."
 )
+TWICE = "each tool_use must have a single result. Found multiple `tool_result` blocks with id: {id}"
 EMPTY = "all messages must have non-empty content except for the optional final assistant message"
 TRAILING = "final assistant content cannot end with trailing whitespace"
 ROLES = {
-    "user": (TextBlock, ImageBlock, ToolResultBlock),
+    "user": (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock, ToolResultBlock),
     "assistant": (TextBlock, ToolUseBlock, ThinkingBlock, RedactedBlock),
     "system": (TextBlock,),
 }
@@ -68,26 +73,51 @@ class Script:
     messages: list[Plain]
     prefill: str = ""
     """What the answer begins with already."""
+    cleared: int = 0
+    """How many turns of the assistant had thoughts that are not kept."""
 
 
-def script_of(messages: Sequence[Message], system: str) -> Script:
-    """Raises ApiError, in Anthropic's words, for a conversation that cannot be one."""
+def script_of(messages: Sequence[Message], system: str, remembers: int | None = None, *, ends: bool = False) -> Script:
+    """Raises ApiError, in Anthropic's words, for a conversation that cannot be one.
+
+    `remembers`: of how many rounds the thoughts are kept, from the latest back; None = all. `ends`: an assistant's
+    message at the end is told as it is, with its thoughts, not continued.
+    """
     turns = _turns(messages)
     _check_tools(turns)
-    prefill = _prefill(turns.pop()) if turns[-1].role == "assistant" else ""
-    plain = [{"role": "system", "content": system}] if system else []
-    for turn in turns:
-        plain += _assistant(turn) if turn.role == "assistant" else _others(turn)
-    return Script(plain, prefill)
+    prefill = _prefill(turns.pop()) if turns and turns[-1].role == "assistant" and not ends else ""
+    told = "\n".join(filter(None, [system, *_preface(messages)]))
+    plain = [{"role": "system", "content": told}] if told else []
+    forgotten = _forgotten(turns, remembers)
+    for number, turn in enumerate(turns):
+        plain += _assistant(turn, number >= forgotten) if turn.role == "assistant" else _others(turn)
+    cleared = sum(bool(turn.of(ThinkingBlock)) for turn in turns[:forgotten])
+    return Script(plain, prefill, cleared)
 
 
-def joined(blocks: Iterable[TextBlock]) -> str:
-    """Pieces that were written apart stay apart."""
-    return "\n".join(block.text for block in blocks)
+def _opening(messages: Sequence[Message]) -> int:
+    """How many messages come before the first of an assistant."""
+    return next((number for number, message in enumerate(messages) if message.role == "assistant"), len(messages))
+
+
+def _preface(messages: Sequence[Message]) -> Iterator[str]:
+    """What the system says before the assistant first speaks: agents send it behind the first question, and models that
+    find it there take it for the question."""
+    for number, message in enumerate(messages[: _opening(messages)]):
+        if message.role == "system":
+            blocks = [placed.block for placed in _placed(f"messages.{number}", message)]
+            if not blocks:
+                raise at(f"messages.{number}", EMPTY)
+            yield joined(block for block in blocks if isinstance(block, TextBlock))
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:
-    numbered = [(f"messages.{number}", message) for number, message in enumerate(messages)]
+    opening = _opening(messages)
+    numbered = [
+        (f"messages.{number}", message)
+        for number, message in enumerate(messages)
+        if message.role != "system" or number > opening
+    ]
     turns = []
     for role, run in groupby(numbered, key=lambda item: item[1].role):
         group = list(run)
@@ -118,10 +148,35 @@ def _check_tools(turns: Sequence[Turn]) -> None:
         given = {block.tool_use_id for block in turn.of(ToolResultBlock)} if turn else set()
         if before and (lost := [id for id in asked if id not in given]):
             raise at(before.place, ORPHANED.format(ids=", ".join(map(shown, lost))))
-        for placed in turn.blocks if turn else ():
-            if isinstance(placed.block, ToolResultBlock) and placed.block.tool_use_id not in asked:
-                raise at(placed.place, UNASKED.format(id=shown(placed.block.tool_use_id)))
+        _check_results(turn.blocks if turn else (), asked)
         asked = [block.id for block in turn.of(ToolUseBlock)] if turn else []
+
+
+def _check_results(blocks: Iterable[Placed], asked: Container[str]) -> None:
+    """Each is of another call, of those that were asked for."""
+    answered: set[str] = set()
+    for placed in blocks:
+        if isinstance(placed.block, ToolResultBlock):
+            id = placed.block.tool_use_id
+            if id not in asked or id in answered:
+                raise at(placed.place, (TWICE if id in answered else UNASKED).format(id=shown(id)))
+            answered.add(id)
+
+
+def _forgotten(turns: Sequence[Turn], remembers: int | None) -> int:
+    """The first turn whose thoughts are kept. A round ends where a user speaks, not where tools answer."""
+    if remembers is None:
+        return 0
+    kept = 0
+    thought = False
+    for number, turn in reversed(list(enumerate(turns))):
+        if turn.role == "assistant":
+            thought = thought or bool(turn.of(ThinkingBlock))
+        elif turn.role == "user" and not turn.of(ToolResultBlock):
+            kept, thought = kept + thought, False
+            if kept == remembers:
+                return number
+    return 0
 
 
 def _prefill(turn: Turn) -> str:
@@ -133,9 +188,9 @@ def _prefill(turn: Turn) -> str:
     return text
 
 
-def _assistant(turn: Turn) -> list[Plain]:
+def _assistant(turn: Turn, thinks: bool) -> list[Plain]:
     message: Plain = {"role": "assistant", "content": "".join(block.text for block in turn.of(TextBlock))}
-    if thought := "".join(block.thinking for block in turn.of(ThinkingBlock)):
+    if thinks and (thought := "".join(block.thinking for block in turn.of(ThinkingBlock))):
         message["reasoning_content"] = thought
     if calls := [_call(block) for block in turn.of(ToolUseBlock)]:
         message["tool_calls"] = calls
@@ -166,13 +221,13 @@ def _result(place: str, block: Content) -> Plain:
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
 
 
-def _content(blocks: Iterable[tuple[str, Content]]) -> str | list[Plain]:
+def _content(blocks: Iterable[tuple[str, Content | Result]]) -> str | list[Plain]:
     """One string, or parts where there are images among the texts. Texts that were sent apart stay apart."""
     parts: list[Plain] = []
     for place, block in blocks:
         if isinstance(block, ImageBlock):
             parts.append({"type": "image", "url": block.source.link, "param": f"{place}.image.source"})
-        elif isinstance(block, TextBlock):
+        elif not isinstance(block, ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedBlock):
             parts.append({"type": "text", "text": block.text})
     if any(part["type"] == "image" for part in parts):
         return parts

@@ -137,7 +137,7 @@ def new_id(kind: type[Struct]) -> str:
 
 def settled(item: Item) -> Item:
     """As it is stored and listed: with an id, a status, and content in parts of the kind that belongs to its role."""
-    known: dict[str, Any] = {"id": new_id(type(item))} if item.id is UNSET else {}
+    known: dict[str, Any] = {} if item.id else {"id": new_id(type(item))}
     if item.status is UNSET:
         known["status"] = "completed"
     if isinstance(item, Message):

@@ -5,6 +5,9 @@ from itertools import accumulate
 
 from lmx.machines.types import TokenLogprob
 
+SPLIT = "\ufffd"
+"""What is told of a character that was cut off."""
+
 
 class Waiting:
     """Tokens of which it is not known yet what they are part of."""
@@ -21,8 +24,9 @@ class Waiting:
             return []
         piece = text.encode()
         start = self._place(piece)
-        if start < 0:  # a character is split, or not what the tokens spell
-            taken, self._tokens = self._tokens, []
+        if start < 0:  # the last character is split, or the text is not what the tokens spell
+            whole = self._place(text.rstrip(SPLIT).encode())
+            taken, self._tokens = self._tokens[self._at(max(0, whole)) :], []
             return taken
         first, last = self._at(start), self._at(start + len(piece) - 1)
         taken, self._tokens = self._tokens[first : last + 1], self._tokens[last + 1 :]

@@ -13,9 +13,10 @@ from lmx.http.exchange import Exchange
 from lmx.http.responses import events, reply
 from lmx.http.responses.items import Item
 from lmx.http.responses.output import Writing
-from lmx.http.responses.reply import Response, begun, ended, renamed
+from lmx.http.responses.reply import Response, begun, ended
 from lmx.http.responses.request import ResponseRequest
 from lmx.http.responses.shelf import Shelf, Stored
+from lmx.http.responses.spelling import renamed
 from lmx.http.stream import Chunks
 from lmx.machines.types import TokenLogprob
 
@@ -58,7 +59,7 @@ class Making:
         return self.response
 
     def fail(self, error: ApiError) -> Response:
-        self.response = reply.failed(self.response, self.writing.broken_off(), error)
+        self.response = reply.failed(self.response, self.writing.broken_off(), renamed(error))
         self.keep()
         return self.response
 

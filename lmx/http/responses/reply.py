@@ -16,12 +16,6 @@ from lmx.http.responses.tools import FunctionTool, ToolChoice
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 RUNNING: tuple[Status, ...] = ("queued", "in_progress")
-# What the rest of lmx calls a field of this API: as chats do.
-PARAMS = (
-    ("response_format.json_schema", "text.format"),
-    ("response_format", "text.format"),
-    ("reasoning_effort", "reasoning.effort"),
-)
 
 
 class Fault(Struct, frozen=True):
@@ -145,19 +139,6 @@ def failed(response: Response, output: Sequence[Output], error: ApiError) -> Res
     elif status < 500:
         code = "invalid_prompt"
     return replace(response, status="failed", output=output, error=Fault(code, error.error.message))
-
-
-def renamed(error: ApiError) -> ApiError:
-    """The same error, with the name that its field has in this API."""
-    told = error.error
-    param = told.param
-    if param == "prompt" and told.code == "unsupported_parameter":  # not what we call the input, but a field of theirs
-        return error
-    for theirs, ours in PARAMS:
-        if param is not None and (param == theirs or param.startswith((f"{theirs}.", f"{theirs}["))):
-            param = ours + param.removeprefix(theirs)
-            break
-    return ApiError(error.status, told.message, told.code, param, type=told.type, headers=error.headers)
 
 
 def _told(tool: FunctionTool) -> FunctionTool:

@@ -253,7 +253,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 KNOWN = frozenset(
     {
         *("context_management", "conversation", "moderation", "prompt", "prompt_cache_options"),
-        *("caller", "namespace", "file_id"),
+        *("caller", "namespace", "file_id", "personality"),
         *("allowed_callers", "defer_loading", "output_schema", "modalities", "truncate"),
     }
 )

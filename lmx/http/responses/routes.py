@@ -1,25 +1,30 @@
-"""/v1/responses: create, retrieve, delete, cancel, and what a response answers."""
+"""/v1/responses: create, count, retrieve, delete, cancel, and what a response answers."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from lmx.http import fields, images
-from lmx.http.body import read_json
+from lmx.http import bulk, fields, images
+from lmx.http.body import read
 from lmx.http.errors import ApiError, shown
 from lmx.http.exchange import Exchange
 from lmx.http.gateway import GATEWAY
 from lmx.http.respond import json, send_json
 from lmx.http.responses import history, listing
 from lmx.http.responses.background import BACKGROUND
+from lmx.http.responses.items import Item
 from lmx.http.responses.making import Making, ResponseChunks
-from lmx.http.responses.reply import RUNNING, Fault, renamed
-from lmx.http.responses.request import CHOICES, Include, parse
-from lmx.http.responses.shelf import Shelf, ShelfError, owner_of, silent
+from lmx.http.responses.reply import RUNNING, Fault
+from lmx.http.responses.request import CHOICES, Include, ResponseRequest, parse
+from lmx.http.responses.shelf import Shelf, ShelfError, Stored, owner_of, silent
+from lmx.http.responses.spelling import renamed
 from lmx.http.stream import stream
+from lmx.http.tokens import rendered
+from lmx.machines.tasks import Rendering
+from lmx.machines.types import Generation
 
 Q = TypeVar("Q", bound=Struct)
 Flag = Literal["true", "false"]
@@ -42,10 +47,35 @@ class Deleted(Struct, frozen=True):
     deleted: bool = True
 
 
+class InputTokens(Struct, frozen=True, kw_only=True):
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
+
+
+class Given(NamedTuple):
+    """A request, read."""
+
+    asked: ResponseRequest
+    own: Sequence[Item]
+    task: Generation
+    names: Mapping[str, str]
+    """What the client calls what the model may refuse."""
+    advice: Mapping[str, str]
+    """What to do then."""
+
+
 async def create(request: web.Request) -> web.StreamResponse:
     """Write a response: text, thoughts and calls of functions, as items."""
     try:
         return await _create(request)
+    except ApiError as error:
+        raise renamed(error) from error
+
+
+async def count(request: web.Request) -> web.StreamResponse:
+    """Count the tokens of a response's prompt, tools included, before any truncation; nothing is generated."""
+    try:
+        return await _count(request)
     except ApiError as error:
         raise renamed(error) from error
 
@@ -89,25 +119,52 @@ async def input_items(request: web.Request) -> web.Response:
         raise silent(error) from error
     if not chain or chain[0].previous:
         raise _unknown(chain[0].previous if chain else id)
-    return json(listing.page(history.input_of(chain), query))
+    size = sum(stored.size for stored in chain)
+    return json(await bulk.aside(size, lambda: listing.page(history.input_of(chain), query)))
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
-    gateway, owner = request.app[GATEWAY], owner_of(request)
-    shelf = gateway.responses
-    asked = parse(await read_json(request), gateway, stores=shelf is not None)
-    earlier = await history.before(asked, shelf, owner)
-    own = await history.own(asked, shelf, owner)
-    tasks, names = await images.seen([asked.generation(earlier, own)], fetch=gateway.fetch_images)
+    given = await _given(request)
+    asked, tasks = given.asked, [given.task]
     exchange = Exchange(request, "resp", asked.model, tasks, "input", keep_alive=asked.keep_alive)
-    exchange.names = asked.names | names
-    making = Making(exchange, asked, own, owner, shelf)
+    exchange.names, exchange.advice = given.names, given.advice
+    making = Making(exchange, asked, given.own, owner_of(request), request.app[GATEWAY].responses)
     if asked.background:
         return _begin(request, making, exchange)
     async with exchange:
         if asked.stream:
             return await stream(request, exchange, ResponseChunks(making))
         return await send_json(request, await making.collect())
+
+
+async def _count(request: web.Request) -> web.StreamResponse:
+    given = await _given(request)
+    exchange = Exchange(request, "count", given.asked.model, [Rendering(given.task.prompt, "tokens")], "input")
+    exchange.names, exchange.advice = given.names, given.advice
+    async with exchange:
+        (written,) = await exchange.collect()
+        return await send_json(request, InputTokens(input_tokens=len(rendered(written).tokens)))
+
+
+async def _given(request: web.Request) -> Given:
+    gateway, owner = request.app[GATEWAY], owner_of(request)
+    shelf = gateway.responses
+    asked = await read(request, lambda body: parse(body, gateway, stores=shelf is not None))
+    chain = await history.before(asked, shelf, owner, gateway.max_body_bytes)
+    referred = await history.referred(asked, shelf, owner)
+    size = len(await request.read()) + sum(stored.size for stored in chain)
+    own, task = await bulk.aside(size, _generation, asked, chain, referred)
+    (task,), names = await images.seen([task], fetch=gateway.fetch_images)
+    return Given(asked, own, task, asked.names | names, images.advice(names))
+
+
+def _generation(
+    asked: ResponseRequest, chain: Sequence[Stored], referred: Mapping[int, Item]
+) -> tuple[list[Item], Generation]:
+    """The request's own items too."""
+    earlier, own = history.earlier_items(asked, chain), history.own(asked, referred)
+    history.check_distinct(earlier, own)
+    return own, asked.generation(earlier, own)
 
 
 def _begin(request: web.Request, making: Making, exchange: Exchange) -> web.Response:

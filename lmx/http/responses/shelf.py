@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from lmx.http.errors import ApiError
+from lmx.http.keys import sent
 
 
 class Stored(Struct, frozen=True, kw_only=True):
@@ -57,7 +58,7 @@ class Shelf(Protocol):
 
 def owner_of(request: web.Request) -> str:
     """Whoever has the same API key, and without keys everybody. A key is kept as a digest: it is nobody's business."""
-    secret = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+    secret = sent(request)
     return blake2b(secret.encode(errors="surrogateescape"), digest_size=16).hexdigest() if secret else ""
 
 

@@ -25,7 +25,7 @@ class Turns:
     def __init__(self) -> None:
         self.messages: list[TemplateMessage] = []
         self._turn: dict[str, Any] | None = None
-        """The model's own message, while more of it may come."""
+        """The model's own message, while more of it may come: once it has called, up to the outputs."""
         self._called: set[str] = set()
         self._waiting: dict[str, None] = {}
         """Calls without output; one that was broken off may stay without."""
@@ -44,7 +44,7 @@ class Turns:
             case Message():
                 self.instruct(item.text)
             case Reasoning():
-                self._begin({"reasoning_content": item.text})
+                self._think(item.text)
             case FunctionCall():
                 self._call(item)
             case FunctionOutput():
@@ -65,9 +65,16 @@ class Turns:
 
     def _say(self, text: str) -> None:
         turn = self._turn
-        if turn is None or turn["content"] or "tool_calls" in turn:
+        if turn is None or (turn["content"] and "tool_calls" not in turn):
             turn = self._begin({})
-        turn["content"] = text
+        turn["content"] = _after(turn["content"], text)
+
+    def _think(self, text: str) -> None:
+        turn = self._turn
+        if turn is None or "tool_calls" not in turn:
+            self._begin({"reasoning_content": text})
+        else:
+            turn["reasoning_content"] = _after(turn.get("reasoning_content", ""), text)
 
     def _call(self, item: FunctionCall) -> None:
         self._called.add(item.call_id)
@@ -93,6 +100,10 @@ class Turns:
     def _append(self, message: TemplateMessage) -> None:
         self._turn = None
         self.messages.append(message)
+
+
+def _after(before: str, text: str) -> str:
+    return f"{before}\n\n{text}" if before and text else before or text
 
 
 def _parts(message: Message, place: str) -> list[dict[str, Any]]:

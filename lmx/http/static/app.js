@@ -9,7 +9,7 @@ const [log, welcome, form, text, send, picker, dot, state, speed] =
 const HISTORY = "lmx.history";
 const MODEL = "lmx.model";
 const BUSY = ["queued", "loading", "warming", "canary", "draining", "unloading", "backoff"];
-const BAD = ["quarantined", "failed"];
+const BAD = ["quarantined", "failed", "unkillable"];
 
 let turns = recall(HISTORY, []);
 let running = null; // AbortController of the reply that is being written

@@ -13,7 +13,7 @@ from lmx.actors.messages import admission, client
 from lmx.machines import frames, liveness, restart, suspects
 from lmx.machines import loader as loader_machine
 from lmx.machines import memory as ledger
-from lmx.machines import model as life
+from lmx.machines.model import ModelMachine
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -91,9 +91,9 @@ def restarts_have_no_limit(patch: pytest.MonkeyPatch) -> None:
 
 
 def quarantined_models_serve(patch: pytest.MonkeyPatch) -> None:
-    before = life.ModelMachine.answer
+    before = ModelMachine.answer
     patch.setattr(
-        life.ModelMachine,
+        ModelMachine,
         "answer",
         lambda self: "wait" if self.current == "quarantined" else before(self),
     )

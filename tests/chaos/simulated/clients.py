@@ -102,7 +102,9 @@ class Clients:
             self._world.later(GONE_SECONDS, lambda: self._check_gone(one))
 
     def _check_gone(self, one: Asked) -> None:
-        if self._writes_for(one.name):
+        if self._world.now - self._world.woke_at < GONE_SECONDS:
+            self._world.later(GONE_SECONDS, lambda: self._check_gone(one))
+        elif self._writes_for(one.name):
             self._world.violated(f"{one.name} left {GONE_SECONDS:g} s ago, and a worker still writes for it")
 
 

@@ -1,5 +1,6 @@
 """A whole daemon without threads, processes or sockets: the real actors in a simulated world."""
 
+import errno
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -58,6 +59,8 @@ class Launcher:
             daemon.world.violated(f"{self._name} was started {len(self._starts)} times in 30 s")
         if any(not worker.reaped for worker in daemon.launched[self._name]):
             daemon.world.violated(f"{self._name} was given a second worker before the first one was gone")
+        if daemon.world.now < daemon.poor_until:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
         worker = SimWorker(daemon.world, daemon.habits[self._name], number, owner, self._check, self._name)
         daemon.launched[self._name].append(worker)
         return worker
@@ -78,6 +81,8 @@ class SimDaemon:
         self.launched: dict[str, list[SimWorker]] = {name: [] for name in MODELS}
         self.spared: set[SimWorker] = set()
         """Workers that nobody may kill now."""
+        self.poor_until = 0.0
+        """Until then no process can be started."""
         self.crashed_at = -1000.0
         self.loaded_at: dict[str, float] = {}
         """When an admin last wanted it loaded, which forgets what went before."""
@@ -107,7 +112,9 @@ class SimDaemon:
         """From now on all goes well: workers that sleep or stand still are not woken, that is lmx's business."""
         for habits in self.habits.values():
             habits.__init__()  # type: ignore[misc]
-        self.gauge.taken = 0.0
+        self.gauge.taken = self.poor_until = 0.0
+        for worker in self.workers():
+            worker.let_go()
 
     def _assemble(self) -> None:
         world = self.world

@@ -68,6 +68,25 @@ def stands_still(daemon: "SimDaemon") -> None:
         worker.stand_still()
 
 
+def hangs_in_the_kernel(daemon: "SimDaemon") -> None:
+    """For two minutes, whatever is done to it."""
+    if worker := _a_busy_worker(daemon):
+        worker.hold()
+        daemon.world.later(120.0, worker.let_go)
+
+
+def no_process_can_be_started(daemon: "SimDaemon") -> None:
+    """For half a minute, while workers die."""
+    daemon.poor_until = daemon.world.now + 30.0
+    for _ in range(2):
+        dies(daemon)
+
+
+def the_daemon_sleeps(daemon: "SimDaemon") -> None:
+    """With all of its workers: what was due meanwhile is done when it wakes."""
+    daemon.world.oversleep(daemon.world.random.uniform(70.0, 700.0))
+
+
 def babbles(daemon: "SimDaemon") -> None:
     if worker := _a_worker(daemon):
         worker.babble()
@@ -159,5 +178,5 @@ class Unheard:
 FAULTS: tuple[Fault, ...] = (
     dies, dies_again_and_again, sleeps_long, sleeps_five_seconds, stands_still, babbles, load_fails, dies_in_load,
     lies, loads_slowly, memory_is_short, poison, an_actor_crashes, a_flood, an_admin_unloads, an_admin_loads,
-    an_admin_insists,
+    an_admin_insists, hangs_in_the_kernel, no_process_can_be_started, the_daemon_sleeps,
 )  # fmt: skip

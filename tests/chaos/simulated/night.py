@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from time import monotonic
 
@@ -12,8 +13,8 @@ from tests.chaos.simulated.hour import Outcome, outcome
 
 def run(seeds: Iterable[int], jobs: int) -> list[Outcome]:
     """Every seed's outcome, in processes of their own."""
-    with get_context("spawn").Pool(jobs) as pool:
-        return pool.map(outcome, seeds, chunksize=5)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        return list(pool.map(outcome, seeds, chunksize=5))
 
 
 def main() -> int:

@@ -11,6 +11,8 @@ from itertools import count
 from typing import Any
 from zlib import crc32
 
+from msgspec.structs import replace
+
 from lmx.actors.messages import model
 from lmx.actors.messages.ref import Ref
 from lmx.machines import frames
@@ -67,8 +69,11 @@ class SimWorker:
         self.pid = next(_pids)
         self.alive = True
         self.reaped = False
+        self.slots = SLOTS
         self.sleeping = False
         self.standing = False
+        self.held = False
+        """The operating system lets nobody end it."""
         self.inserted: set[int] = set()
         self._world = world
         self._habits = habits
@@ -78,6 +83,8 @@ class SimWorker:
         self._asleep: deque[Callable[[], None]] = deque()
         self._queue: deque[Running] = deque()
         self._running: dict[int, Running] = {}
+        self._killed = False
+        self._told_until = 0.0
         self._steps = 0
         self._stepping = False
         world.later(0.01, lambda: self._do(lambda: self._say(frames.Hello(frames.PROTOCOL, self.pid))))
@@ -94,17 +101,20 @@ class SimWorker:
 
     def send(self, command: frames.Command) -> None:
         self._check(self, command)
-        self._world.later(self._world.random.uniform(0.0001, 0.002), lambda: self._do(lambda: self._obey(command)))
+        world = self._world
+        self._told_until = max(self._told_until, world.now + world.random.uniform(0.0001, 0.002))  # none overtakes
+        world.later(self._told_until - world.now, lambda: self._do(lambda: self._obey(command)))
 
     def kill(self) -> None:
         self._check(self, None)
         self.die("killed", "The worker was killed (SIGKILL).")
 
     def condition(self) -> Condition:
-        return "stopped" if self.sleeping else "running" if self.alive else "gone"
+        return "stopped" if self.sleeping and not self.held else "running" if self.alive else "gone"
 
     def die(self, cause: Any = "signal", detail: str = "The worker died of SIGSEGV.") -> None:
-        if self.alive:
+        self._killed = True
+        if self.alive and not self.held:
             self.alive = False
             last = tuple(self._write(one) for one in list(self._running.values()))
             self._world.later(self._world.random.uniform(0, LATE), lambda: self._say(frames.Step(self._steps, last)))
@@ -127,6 +137,16 @@ class SimWorker:
     def stand_still(self) -> None:
         """The engine thread hangs in a step; the others go on."""
         self.standing = True
+
+    def hold(self) -> None:
+        """It waits in the kernel, as for a disk that does not answer: not even SIGKILL ends it."""
+        self.sleep()
+        self.held = True
+
+    def let_go(self) -> None:
+        if self.held:
+            self.held = False
+            (self.die if self._killed else self.wake)()
 
     def babble(self) -> None:
         """Speak of sequences that it does not have."""
@@ -151,7 +171,8 @@ class SimWorker:
 
     def _obey(self, command: frames.Command) -> None:
         match command:
-            case frames.Load():
+            case frames.Load(spec):
+                self.slots = spec.slots
                 self._load()
             case frames.WarmUp():
                 self._say(frames.Warmed())
@@ -179,7 +200,9 @@ class SimWorker:
         elif habits.dies_in_load:
             later(habits.load_seconds / 2, self.die)
         else:
-            later(habits.load_seconds, lambda: self._do(lambda: self._say(frames.Loaded(INFO))))
+            later(
+                habits.load_seconds, lambda: self._do(lambda: self._say(frames.Loaded(replace(INFO, slots=self.slots))))
+            )
 
     def _insert(self, insert: frames.Insert) -> None:
         name = named(insert.generation)
@@ -203,7 +226,7 @@ class SimWorker:
         self._stepping = False
         if self.standing:
             return
-        while self._queue and len(self._running) < SLOTS:
+        while self._queue and len(self._running) < self.slots:
             first = self._queue.popleft()
             self._running[first.seq] = first
         self._steps += 1

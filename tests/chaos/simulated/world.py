@@ -31,6 +31,8 @@ class World:
         self.seed = seed
         self.random = Random(seed)
         self.now = 0.0
+        self.woke_at = -1000.0
+        """When all of it last went on after a time in which nobody did anything."""
         self.actors: list[Actor[Any]] = []
         self.delivered = 0
         self.after_each: Callable[[str], None] = lambda _: None
@@ -74,9 +76,15 @@ class World:
             self.settle()
             if not self._due or self._due[0][0] > end:
                 break
-            self.now, _, act = heapq.heappop(self._due)
+            due, _, act = heapq.heappop(self._due)
+            self.now = max(self.now, due)
             act()
-        self.now = end
+        self.now = max(self.now, end)
+
+    def oversleep(self, seconds: float) -> None:
+        """So much time passes, and nobody does anything in it."""
+        self.now += seconds
+        self.woke_at = self.now
 
     def settle(self) -> None:
         """Deliver messages until no inbox holds any."""

@@ -141,7 +141,8 @@ class Judge:
         value = self._parsed()
         if self._head.status == 503 and self._asked.path in VERDICTS and "error" not in value:
             return
-        (self._check_anthropic if ANTHROPIC.match(self._asked.path) else self._check_openai)(value)
+        anthropics = ANTHROPIC.match(self._asked.path) or "request-id" in self._head.headers
+        (self._check_anthropic if anthropics else self._check_openai)(value)
 
     def _check_openai(self, value: Json) -> None:
         if self._check("ErrorResponse", value) and set(value) | set(value["error"]) != ERROR_FIELDS | {"error"}:
